@@ -1,0 +1,3 @@
+//! The `pipeline` executable.
+
+fn main() {}
