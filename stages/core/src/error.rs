@@ -1,0 +1,80 @@
+//! Why a stage could not do its work, by what follows from it.
+
+use std::io;
+
+use serde::{Deserialize, Serialize};
+
+/// What kind of failure it is: only [`FailureClass::Content`] is remembered by the engine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum FailureClass {
+    /// It follows from the input's bytes and the parameters: trying again gives the same.
+    Content,
+    /// Disk, permissions, memory, time: trying again may succeed.
+    Environment,
+    /// The user or a signal stopped it.
+    Cancelled,
+    /// Work that can be taken up again was saved and put aside (a signal, a time limit).
+    Paused,
+}
+
+/// The error of a stage.
+#[derive(Debug, thiserror::Error)]
+pub enum StageError {
+    /// The input cannot be used; `0` says what was wrong with it, got and expected.
+    #[error("{0}")]
+    Content(String),
+    /// A failure of the machine; `context` says what was being done.
+    #[error("{context}")]
+    Io {
+        /// What was being done, e.g. "writing `pcm.wav`".
+        context: String,
+        /// The cause.
+        #[source]
+        source: io::Error,
+    },
+    /// Any other failure that does not follow from the input: memory, a device, a lost process.
+    #[error("{0}")]
+    Environment(String),
+    /// [`crate::Cancel::is_set`] was seen.
+    #[error("interrupted")]
+    Cancelled,
+    /// The work was saved in the scratch folder and can be continued; says how far it got.
+    #[error("{0}")]
+    Paused(String),
+}
+
+impl StageError {
+    /// A failure that follows from the input.
+    pub fn content(reason: impl Into<String>) -> Self {
+        Self::Content(reason.into())
+    }
+
+    /// For `map_err`: an I/O failure while doing `context`.
+    pub fn io(context: impl Into<String>) -> impl FnOnce(io::Error) -> Self {
+        let context = context.into();
+        move |source| Self::Io { context, source }
+    }
+
+    /// The class of this failure.
+    pub fn class(&self) -> FailureClass {
+        match self {
+            Self::Content(_) => FailureClass::Content,
+            Self::Io { .. } | Self::Environment(_) => FailureClass::Environment,
+            Self::Cancelled => FailureClass::Cancelled,
+            Self::Paused(_) => FailureClass::Paused,
+        }
+    }
+
+    /// The message with its causes, on one line.
+    pub fn reason(&self) -> String {
+        let mut text = self.to_string();
+        let mut source = std::error::Error::source(self);
+        while let Some(cause) = source {
+            text.push_str(": ");
+            text.push_str(&cause.to_string());
+            source = cause.source();
+        }
+        text
+    }
+}

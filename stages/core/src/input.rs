@@ -1,0 +1,110 @@
+//! What an action is given: artifacts, by name.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use crate::{Digest, StageError, Tree};
+
+/// The name under which a source's file stands in its tree.
+pub const SOURCE_FILE: &str = "file";
+
+/// One artifact, readable by name.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Input {
+    /// Names, digests and sizes.
+    pub tree: Tree,
+    /// Where each file lies. The engine has checked that it is there, has its length and, unless
+    /// it checks itself ([`crate::Entry::self_checked`]), has its digest. Never write to one.
+    pub paths: BTreeMap<String, PathBuf>,
+}
+
+impl Input {
+    /// Path of the file `name`.
+    ///
+    /// # Errors
+    /// The artifact has no such file: it was made by another kind of stage than expected.
+    pub fn path(&self, name: &str) -> Result<&Path, StageError> {
+        self.paths.get(name).map(PathBuf::as_path).ok_or_else(|| {
+            let names: Vec<_> = self.tree.0.keys().take(5).map(String::as_str).collect();
+            StageError::content(format!(
+                "the input has no file `{name}`; it holds {}: is it connected to the right stage?",
+                names.join(", ")
+            ))
+        })
+    }
+
+    /// Opens the file `name` for reading.
+    ///
+    /// # Errors
+    /// As [`Input::path`], or the file cannot be opened.
+    pub fn open(&self, name: &str) -> Result<File, StageError> {
+        let path = self.path(name)?;
+        File::open(path).map_err(StageError::io(format!("opening `{}`", path.display())))
+    }
+
+    /// Reads the file `name` whole, refusing more than `limit` bytes.
+    ///
+    /// # Errors
+    /// As [`Input::open`], or the file is larger than `limit`.
+    pub fn read(&self, name: &str, limit: u64) -> Result<Vec<u8>, StageError> {
+        use std::io::Read;
+        let mut bytes = Vec::new();
+        self.open(name)?
+            .take(limit.saturating_add(1))
+            .read_to_end(&mut bytes)
+            .map_err(StageError::io(format!("reading `{name}`")))?;
+        if bytes.len() as u64 > limit {
+            return Err(StageError::content(format!(
+                "`{name}` is larger than {limit} bytes, the most that is read of such a file"
+            )));
+        }
+        Ok(bytes)
+    }
+}
+
+/// One item of a set: an artifact, and which source file it came from.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct ItemInput {
+    /// Digest of the bytes of the source file that the item came from.
+    pub source: Digest,
+    /// What [`crate::Stage::label`] made of the item's path, if anything. The path itself is not
+    /// given: names are not part of keys.
+    pub label: Option<String>,
+    /// The artifact.
+    pub input: Input,
+}
+
+/// What a whole part is given, by port.
+///
+/// Items are sorted by (source digest, artifact digest, label) and distinct, so that neither
+/// names nor order nor duplicates reach the stage.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct Inputs {
+    /// Port name → its items; a port that takes an artifact has exactly one, whose `source` is
+    /// the artifact's own digest.
+    pub ports: BTreeMap<String, Vec<ItemInput>>,
+}
+
+impl Inputs {
+    /// The items of a port; empty when the port is not connected.
+    pub fn items(&self, port: &str) -> &[ItemInput] {
+        self.ports.get(port).map_or(&[], Vec::as_slice)
+    }
+
+    /// The one artifact of a port.
+    ///
+    /// # Errors
+    /// None or several are connected.
+    pub fn one(&self, port: &str) -> Result<&Input, StageError> {
+        match self.items(port) {
+            [item] => Ok(&item.input),
+            items => Err(StageError::content(format!(
+                "input `{port}` has {} items, expected exactly one",
+                items.len()
+            ))),
+        }
+    }
+}

@@ -1,0 +1,163 @@
+//! Where an action writes its artifact.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::io::{BufWriter, Write};
+use std::path::{Path, PathBuf};
+
+use crate::{Digest, Entry, Input, StageError, Tree};
+
+/// A folder of its own for one action; what is written or linked there becomes its artifact.
+#[derive(Debug)]
+pub struct Output {
+    dir: PathBuf,
+    /// Created files, and whether their format checks itself.
+    created: BTreeMap<String, bool>,
+    linked: BTreeMap<String, Entry>,
+}
+
+impl Output {
+    /// An output in the existing, empty folder `dir`.
+    pub fn new(dir: impl Into<PathBuf>) -> Self {
+        Self {
+            dir: dir.into(),
+            created: BTreeMap::new(),
+            linked: BTreeMap::new(),
+        }
+    }
+
+    /// The folder.
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// Reserves `name` and gives the path to write it at.
+    ///
+    /// # Errors
+    /// The name is taken or no name for a tree, or its folder cannot be made.
+    pub fn path(&mut self, name: &str) -> Result<PathBuf, StageError> {
+        self.reserve(name, false)
+    }
+
+    /// As [`Output::path`] for a format that carries checksums of its own, which its reader
+    /// checks piece by piece: such a file is not hashed whole before each use.
+    ///
+    /// # Errors
+    /// As [`Output::path`].
+    pub fn path_self_checked(&mut self, name: &str) -> Result<PathBuf, StageError> {
+        self.reserve(name, true)
+    }
+
+    /// Creates the file `name`. It can be written and sought in, and need not be synced.
+    ///
+    /// # Errors
+    /// As [`Output::path`], or the file cannot be created.
+    pub fn create(&mut self, name: &str) -> Result<BufWriter<File>, StageError> {
+        let path = self.path(name)?;
+        let file = File::create(&path)
+            .map_err(StageError::io(format!("creating `{}`", path.display())))?;
+        Ok(BufWriter::with_capacity(256 * 1024, file))
+    }
+
+    /// Writes the file `name` whole.
+    ///
+    /// # Errors
+    /// As [`Output::create`], or the disk is full.
+    pub fn write(&mut self, name: &str, bytes: &[u8]) -> Result<(), StageError> {
+        let mut file = self.create(name)?;
+        file.write_all(bytes)
+            .and_then(|()| file.flush())
+            .map_err(StageError::io(format!("writing `{name}`")))
+    }
+
+    /// Puts the file `from` of `input` into the artifact as `name`, without copying.
+    ///
+    /// # Errors
+    /// The input has no such file, or the name is taken or no name for a tree.
+    pub fn link(&mut self, name: &str, input: &Input, from: &str) -> Result<(), StageError> {
+        self.check_name(name)?;
+        input.path(from)?;
+        if let Some(entry) = input.tree.get(from) {
+            self.linked.insert(name.to_owned(), *entry);
+        }
+        Ok(())
+    }
+
+    /// Hashes what was written and gives the artifact's tree, and the names of the files in the
+    /// folder (those that were not linked). Called by the engine or the worker, not by stages.
+    ///
+    /// # Errors
+    /// A reserved file was not written, or cannot be read.
+    pub fn seal(self) -> Result<(Tree, Vec<String>), StageError> {
+        let mut tree = Tree(self.linked);
+        let mut written = Vec::with_capacity(self.created.len());
+        for (name, self_checked) in self.created {
+            let path = self.dir.join(&name);
+            let (digest, size) = File::open(&path)
+                .and_then(Digest::of_reader)
+                .map_err(StageError::io(format!("reading back `{name}`")))?;
+            let entry = Entry {
+                digest,
+                size,
+                self_checked,
+            };
+            tree.0.insert(name.clone(), entry);
+            written.push(name);
+        }
+        Ok((tree, written))
+    }
+
+    fn reserve(&mut self, name: &str, self_checked: bool) -> Result<PathBuf, StageError> {
+        self.check_name(name)?;
+        let path = self.dir.join(name);
+        if let Some(parent) = path.parent()
+            && parent != self.dir
+        {
+            fs::create_dir_all(parent)
+                .map_err(StageError::io(format!("creating `{}`", parent.display())))?;
+        }
+        self.created.insert(name.to_owned(), self_checked);
+        Ok(path)
+    }
+
+    fn check_name(&self, name: &str) -> Result<(), StageError> {
+        if !Tree::is_name(name) {
+            return Err(StageError::Environment(format!(
+                "`{name}` cannot name a file of an artifact"
+            )));
+        }
+        if self.created.contains_key(name) || self.linked.contains_key(name) {
+            return Err(StageError::Environment(format!(
+                "the artifact has two files named `{name}`"
+            )));
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn written_and_linked_files_make_the_tree() {
+        let dir = tempfile::tempdir().unwrap();
+        let other = dir.path().join("other");
+        fs::write(&other, b"xyz").unwrap();
+        let input = Input {
+            tree: Tree::single("o", Digest::of(b"xyz"), 3),
+            paths: BTreeMap::from([("o".to_owned(), other)]),
+        };
+        let home = dir.path().join("out");
+        fs::create_dir(&home).unwrap();
+        let mut out = Output::new(&home);
+        out.write("a/b", b"abc").unwrap();
+        out.link("c", &input, "o").unwrap();
+        assert!(out.write("a/b", b"").is_err(), "taken");
+        assert!(out.link("../x", &input, "o").is_err(), "climbs");
+        let (tree, written) = out.seal().unwrap();
+        assert_eq!(written, ["a/b"]);
+        assert_eq!(tree.get("a/b").unwrap().digest, Digest::of(b"abc"));
+        assert_eq!(tree.get("c").unwrap().digest, Digest::of(b"xyz"));
+    }
+}
