@@ -208,7 +208,7 @@ pub fn serve(
                 class: FailureClass::Content,
                 reason: format!(
                     "the reader of this format panicked: {}",
-                    panic_text(&payload)
+                    panic_text(&*payload)
                 ),
             },
         };
