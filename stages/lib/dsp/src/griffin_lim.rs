@@ -6,7 +6,7 @@
 //! Søndergaard 2013, algorithm 2). Where it ends depends on where it starts:
 //! [`crate::pghi`] beats random phases by far.
 
-use crate::{Complex32, Error, Frames, Stft, StftConfig, StftStream, istft};
+use crate::{Complex32, Error, Frames, Padding, Stft, StftConfig, StftStream, istft};
 
 /// How long and how fast.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -43,6 +43,7 @@ pub fn griffin_lim(
     options: GriffinLim,
 ) -> Result<Frames<Complex32>, Error> {
     check(&start, config)?;
+    let bare = unpadded(config);
     if known > start.len() {
         return Err(Error::FrameCount {
             what: "known",
@@ -54,10 +55,9 @@ pub fn griffin_lim(
     let mut magnitudes = Frames::zeros(bins, start.len())?;
     crate::magnitude(start.data(), magnitudes.data_mut());
     let mut previous = start.clone();
-    let mut stream = StftStream::new(Stft::new(config)?);
-    let length = signal_length(start.len(), &config);
+    let mut stream = StftStream::new(Stft::new(bare)?);
     for round in 0..options.iterations {
-        let signal = istft(&start, config, Some(length))?;
+        let signal = istft(&start, bare, None)?;
         // The first round has nothing before it to take momentum from.
         let momentum = if round == 0 { 0.0 } else { options.momentum };
         let mut frame = 0;
@@ -94,8 +94,9 @@ pub fn spectral_convergence_db(
     config: StftConfig,
 ) -> Result<f64, Error> {
     check(spectra, config)?;
-    let signal = istft(spectra, config, Some(signal_length(spectra.len(), &config)))?;
-    let mut stream = StftStream::new(Stft::new(config)?);
+    let bare = unpadded(config);
+    let signal = istft(spectra, bare, None)?;
+    let mut stream = StftStream::new(Stft::new(bare)?);
     let (mut wanted, mut error, mut power) = (spectra.rows(), 0.0f64, 0.0f64);
     let mut compare = |spectrum: &[Complex32]| {
         for (s, x) in wanted.next().unwrap_or_default().iter().zip(spectrum) {
@@ -113,11 +114,14 @@ pub fn spectral_convergence_db(
     })
 }
 
-/// The shortest signal of so many frames.
-fn signal_length(frames: usize, config: &StftConfig) -> usize {
-    let rest = frames.saturating_sub(1) * config.hop;
-    // With padding, one sample is enough for a first frame.
-    (rest + config.n_fft - 2 * config.pad()).max(1)
+/// Without padding the spectra of a signal are exactly those that ISTFT and STFT
+/// leave as they are: what reflection put around the signal is part of it then.
+/// With it, each round would mirror at another place than the spectra do.
+fn unpadded(config: StftConfig) -> StftConfig {
+    StftConfig {
+        padding: Padding::None,
+        ..config
+    }
 }
 
 fn check(spectra: &Frames<Complex32>, config: StftConfig) -> Result<(), Error> {

@@ -1,5 +1,7 @@
 //! The transform against its definition, and there and back again.
 
+#![allow(clippy::unwrap_used)]
+
 use dsp::{
     Complex32, Error, IstftStream, Padding, Stft, StftConfig, StftStream, WindowShape, istft, stft,
 };
