@@ -1,0 +1,285 @@
+//! The one seam to the disk.
+//!
+//! Everything that the engine and its store do to files goes through [`Fs`] and [`Handle`], so
+//! that another implementation can record the calls, inject errors, or build the states that a
+//! crash may leave. [`RealFs`] is the operating system. Only SQLite stands outside, with the
+//! index, which may be lost at any time.
+//!
+//! The trait holds just what is used. Names and order of effects are POSIX's: nothing is durable
+//! before a `sync`, a rename is atomic but may be lost or kept by itself until its folder is
+//! synced.
+
+mod real;
+
+use std::ffi::OsString;
+use std::fmt;
+use std::io::{self, Read, Seek, Write};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+pub use real::RealFs;
+
+/// Nanoseconds since 1970-01-01 UTC, by the clock of the file system that says so.
+pub type Nanos = i64;
+
+/// What a path or an open file is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FileKind {
+    /// A regular file.
+    File,
+    /// A folder.
+    Dir,
+    /// A symbolic link, not followed.
+    Symlink,
+    /// A device, pipe or socket.
+    Other,
+}
+
+/// What `stat` says of a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Stat {
+    /// Device number.
+    pub dev: u64,
+    /// Inode number.
+    pub ino: u64,
+    /// Length in bytes.
+    pub size: u64,
+    /// Time of the last change of the content; anybody may set it.
+    pub mtime: Nanos,
+    /// Time of the last change of content or inode; only the kernel sets it.
+    pub ctime: Nanos,
+    /// Number of hard links.
+    pub links: u64,
+    /// Kind of file.
+    pub kind: FileKind,
+}
+
+/// An entry of a folder.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DirEntry {
+    /// Name within the folder.
+    pub name: OsString,
+    /// Kind, links not followed.
+    pub kind: FileKind,
+}
+
+/// What kind of file system a path lies on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FsKind {
+    /// Shared with other machines or served by a user process (NFS, Lustre, SMB, FUSE, …): no
+    /// place for SQLite, and clocks may differ.
+    pub network: bool,
+    /// Whether [`Handle::sync_fs`] makes everything durable and reports what could not be
+    /// written.
+    pub syncs_whole: bool,
+}
+
+/// An open file.
+///
+/// `read` and `write` may be short, as in `std`: use `read_exact`, `write_all`, `io::copy`.
+pub trait Handle: Read + Write + Seek + Send + Sync + fmt::Debug {
+    /// Describes the open file.
+    ///
+    /// # Errors
+    /// That of `fstat`.
+    fn stat(&self) -> io::Result<Stat>;
+
+    /// Makes content and length durable.
+    ///
+    /// # Errors
+    /// The device could not take it. What was written is lost; it must be written anew, for a
+    /// second call may wrongly report success (Rebello et al., USENIX ATC 2020).
+    fn sync(&self) -> io::Result<()>;
+
+    /// Makes everything durable that was changed so far on the file system of this file. Reports
+    /// errors since this handle was opened: keep one open from before the first write.
+    ///
+    /// # Errors
+    /// As [`Handle::sync`]; `Unsupported` where [`FsKind::syncs_whole`] is false.
+    fn sync_fs(&self) -> io::Result<()>;
+
+    /// Waits for the exclusive kernel lock of this file. It ends with the handle or the process.
+    ///
+    /// # Errors
+    /// The file system has no locks.
+    fn lock(&self) -> io::Result<()>;
+
+    /// Waits for a shared kernel lock.
+    ///
+    /// # Errors
+    /// The file system has no locks.
+    fn lock_shared(&self) -> io::Result<()>;
+
+    /// Takes the exclusive lock if it is free.
+    ///
+    /// # Errors
+    /// The file system has no locks. A lock held elsewhere is `Ok(false)`.
+    fn try_lock(&self) -> io::Result<bool>;
+
+    /// Cuts or extends the file to `size` bytes.
+    ///
+    /// # Errors
+    /// That of `ftruncate`.
+    fn set_len(&self, size: u64) -> io::Result<()>;
+}
+
+/// The calls that name a path.
+///
+/// # Errors
+/// Every method: that of the call of the same meaning in POSIX.
+#[expect(clippy::missing_errors_doc, reason = "said once, for the trait")]
+pub trait Fs: Send + Sync + fmt::Debug {
+    /// Opens an existing file for reading.
+    fn open(&self, path: &Path) -> io::Result<Box<dyn Handle>>;
+    /// Creates a file that must not exist, for reading and writing.
+    fn create_new(&self, path: &Path) -> io::Result<Box<dyn Handle>>;
+    /// Opens a file for reading and writing, creating it empty if there is none.
+    fn open_or_create(&self, path: &Path) -> io::Result<Box<dyn Handle>>;
+    /// Creates one folder.
+    fn create_dir(&self, path: &Path) -> io::Result<()>;
+    /// Renames, replacing a file at `to`.
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
+    /// Renames, failing with `AlreadyExists` if there is something at `to`.
+    fn rename_new(&self, from: &Path, to: &Path) -> io::Result<()>;
+    /// Removes a file.
+    fn remove_file(&self, path: &Path) -> io::Result<()>;
+    /// Removes an empty folder.
+    fn remove_dir(&self, path: &Path) -> io::Result<()>;
+    /// Lists a folder, unsorted.
+    fn read_dir(&self, path: &Path) -> io::Result<Vec<DirEntry>>;
+    /// Describes a file, links followed.
+    fn stat(&self, path: &Path) -> io::Result<Stat>;
+    /// Describes a file or link itself.
+    fn lstat(&self, path: &Path) -> io::Result<Stat>;
+    /// Sets the permission bits.
+    fn set_mode(&self, path: &Path, mode: u32) -> io::Result<()>;
+    /// Makes the names in a folder durable.
+    fn sync_dir(&self, path: &Path) -> io::Result<()>;
+    /// Copies a file to a new path, sharing blocks where the file system can.
+    fn copy(&self, from: &Path, to: &Path) -> io::Result<u64>;
+    /// Bytes that this user may still write there.
+    fn available_space(&self, path: &Path) -> io::Result<u64>;
+    /// Kind of file system that an existing path lies on.
+    fn fs_kind(&self, path: &Path) -> io::Result<FsKind>;
+    /// Present time by the clock that stamps files in the folder `dir`, from a file touched there
+    /// that never has a name.
+    fn now(&self, dir: &Path) -> io::Result<Nanos>;
+    /// The absolute path without links.
+    fn canonicalize(&self, path: &Path) -> io::Result<PathBuf>;
+}
+
+/// Reads a whole file of at most `limit` bytes.
+///
+/// # Errors
+/// It cannot be read, or is longer (`FileTooLarge`).
+pub fn read(fs: &dyn Fs, path: &Path, limit: u64) -> io::Result<Vec<u8>> {
+    let file = fs.open(path)?;
+    let size = file.stat()?.size;
+    if size > limit {
+        return Err(io::Error::new(
+            io::ErrorKind::FileTooLarge,
+            format!("{size} bytes, expected at most {limit}"),
+        ));
+    }
+    let mut bytes = Vec::with_capacity(usize::try_from(size).unwrap_or(0).saturating_add(1));
+    file.take(limit.saturating_add(1)).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > limit {
+        return Err(io::ErrorKind::FileTooLarge.into());
+    }
+    Ok(bytes)
+}
+
+/// Writes a file whole and durably: beside its place, synced, renamed over it, folder synced.
+///
+/// # Errors
+/// A step failed; then the old content stands.
+pub fn write_atomic(fs: &dyn Fs, path: &Path, bytes: &[u8]) -> io::Result<()> {
+    static COUNT: AtomicU64 = AtomicU64::new(0);
+    let (Some(dir), Some(name)) = (path.parent(), path.file_name()) else {
+        return Err(io::ErrorKind::InvalidInput.into());
+    };
+    let mut temporary = OsString::from(".");
+    temporary.push(name);
+    let count = COUNT.fetch_add(1, Ordering::Relaxed);
+    temporary.push(format!(".{}-{count}", std::process::id()));
+    let temporary = dir.join(temporary);
+    let written = write_new(fs, &temporary, bytes).and_then(|()| fs.rename(&temporary, path));
+    if let Err(error) = written {
+        // Best effort: the error to report is the first one.
+        let _ = fs.remove_file(&temporary);
+        return Err(error);
+    }
+    fs.sync_dir(if dir.as_os_str().is_empty() {
+        Path::new(".")
+    } else {
+        dir
+    })
+}
+
+/// Writes and syncs a file that must not exist.
+fn write_new(fs: &dyn Fs, path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let mut file = fs.create_new(path)?;
+    file.write_all(bytes)?;
+    file.sync()
+}
+
+/// Creates a folder and those above it; one that exists is fine.
+///
+/// # Errors
+/// One cannot be made, or is a file.
+pub fn create_dir_all(fs: &dyn Fs, path: &Path) -> io::Result<()> {
+    match fs.create_dir(path) {
+        Ok(()) => Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            let Some(parent) = path.parent().filter(|p| !p.as_os_str().is_empty()) else {
+                return Err(error);
+            };
+            create_dir_all(fs, parent)?;
+            create_dir_all_last(fs, path)
+        }
+        Err(error) => existing_dir(fs, path, error),
+    }
+}
+
+fn create_dir_all_last(fs: &dyn Fs, path: &Path) -> io::Result<()> {
+    match fs.create_dir(path) {
+        Ok(()) => Ok(()),
+        Err(error) => existing_dir(fs, path, error),
+    }
+}
+
+/// A failed `create_dir` is none if the folder is there, e.g. made by another process.
+fn existing_dir(fs: &dyn Fs, path: &Path, error: io::Error) -> io::Result<()> {
+    match fs.stat(path) {
+        Ok(stat) if stat.kind == FileKind::Dir => Ok(()),
+        _ => Err(error),
+    }
+}
+
+/// Removes a folder with all that is in it; links are removed, not followed. One that is gone is
+/// fine.
+///
+/// # Errors
+/// Something in it cannot be removed.
+pub fn remove_dir_all(fs: &dyn Fs, path: &Path) -> io::Result<()> {
+    let entries = match fs.read_dir(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        entries => entries?,
+    };
+    for entry in entries {
+        let path = path.join(&entry.name);
+        match entry.kind {
+            FileKind::Dir => remove_dir_all(fs, &path)?,
+            _ => gone_is_fine(fs.remove_file(&path))?,
+        }
+    }
+    gone_is_fine(fs.remove_dir(path))
+}
+
+/// Takes `NotFound` for success.
+pub(crate) fn gone_is_fine(result: io::Result<()>) -> io::Result<()> {
+    match result {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        result => result,
+    }
+}

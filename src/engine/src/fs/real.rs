@@ -1,0 +1,327 @@
+//! The operating system's file system.
+//!
+//! `std` retries interrupted opens, reads and writes; the calls that it does not retry are
+//! retried here. macOS has no `syncfs`; there every file is synced by itself.
+
+use std::fs;
+use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+use super::{DirEntry, FileKind, Fs, FsKind, Handle, Nanos, Stat};
+
+/// The real thing.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct RealFs;
+
+#[derive(Debug)]
+struct RealFile(fs::File);
+
+impl Read for RealFile {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        retry(|| self.0.read(buffer))
+    }
+}
+
+impl Write for RealFile {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        retry(|| self.0.write(bytes))
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Seek for RealFile {
+    fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
+        self.0.seek(to)
+    }
+}
+
+impl Handle for RealFile {
+    fn stat(&self) -> io::Result<Stat> {
+        Ok(stat_of(&self.0.metadata()?))
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        // On macOS `std` asks for F_FULLFSYNC, which reaches the platter.
+        retry(|| self.0.sync_all())
+    }
+
+    #[cfg(target_os = "linux")]
+    fn sync_fs(&self) -> io::Result<()> {
+        retry(|| rustix::fs::syncfs(&self.0).map_err(io::Error::from))
+    }
+
+    #[cfg(not(target_os = "linux"))]
+    fn sync_fs(&self) -> io::Result<()> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
+    fn lock(&self) -> io::Result<()> {
+        retry(|| self.0.lock())
+    }
+
+    fn lock_shared(&self) -> io::Result<()> {
+        retry(|| self.0.lock_shared())
+    }
+
+    fn try_lock(&self) -> io::Result<bool> {
+        match self.0.try_lock() {
+            Ok(()) => Ok(true),
+            Err(fs::TryLockError::WouldBlock) => Ok(false),
+            Err(fs::TryLockError::Error(error)) => Err(error),
+        }
+    }
+
+    fn set_len(&self, size: u64) -> io::Result<()> {
+        retry(|| self.0.set_len(size))
+    }
+}
+
+impl Fs for RealFs {
+    fn open(&self, path: &Path) -> io::Result<Box<dyn Handle>> {
+        Ok(Box::new(RealFile(fs::File::open(path)?)))
+    }
+
+    fn create_new(&self, path: &Path) -> io::Result<Box<dyn Handle>> {
+        let file = fs::OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create_new(true)
+            .open(path)?;
+        Ok(Box::new(RealFile(file)))
+    }
+
+    fn open_or_create(&self, path: &Path) -> io::Result<Box<dyn Handle>> {
+        let file = fs::OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .open(path)?;
+        Ok(Box::new(RealFile(file)))
+    }
+
+    fn create_dir(&self, path: &Path) -> io::Result<()> {
+        fs::create_dir(path)
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        fs::rename(from, to)
+    }
+
+    fn rename_new(&self, from: &Path, to: &Path) -> io::Result<()> {
+        use rustix::fs::{CWD, RenameFlags, renameat_with};
+        use rustix::io::Errno;
+        match renameat_with(CWD, from, CWD, to, RenameFlags::NOREPLACE) {
+            Ok(()) => Ok(()),
+            // Older network file systems cannot; a hard link is as exclusive.
+            Err(Errno::INVAL | Errno::NOSYS | Errno::NOTSUP) => {
+                fs::hard_link(from, to)?;
+                fs::remove_file(from)
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    fn remove_file(&self, path: &Path) -> io::Result<()> {
+        fs::remove_file(path)
+    }
+
+    fn remove_dir(&self, path: &Path) -> io::Result<()> {
+        fs::remove_dir(path)
+    }
+
+    fn read_dir(&self, path: &Path) -> io::Result<Vec<DirEntry>> {
+        fs::read_dir(path)?
+            .map(|entry| {
+                let entry = entry?;
+                Ok(DirEntry {
+                    kind: kind_of(entry.file_type()?),
+                    name: entry.file_name(),
+                })
+            })
+            .collect()
+    }
+
+    fn stat(&self, path: &Path) -> io::Result<Stat> {
+        Ok(stat_of(&fs::metadata(path)?))
+    }
+
+    fn lstat(&self, path: &Path) -> io::Result<Stat> {
+        Ok(stat_of(&fs::symlink_metadata(path)?))
+    }
+
+    fn set_mode(&self, path: &Path, mode: u32) -> io::Result<()> {
+        fs::set_permissions(path, fs::Permissions::from_mode(mode))
+    }
+
+    fn sync_dir(&self, path: &Path) -> io::Result<()> {
+        let dir = fs::File::open(path)?;
+        match retry(|| dir.sync_all()) {
+            // Some network file systems cannot sync a folder: their servers do it themselves.
+            Err(error) if error.kind() == io::ErrorKind::InvalidInput => Ok(()),
+            result => result,
+        }
+    }
+
+    fn copy(&self, from: &Path, to: &Path) -> io::Result<u64> {
+        let mut source = fs::File::open(from)?;
+        let mut target = fs::OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .open(to)?;
+        #[cfg(target_os = "linux")]
+        if rustix::fs::ioctl_ficlone(&target, &source).is_ok() {
+            return Ok(target.metadata()?.len());
+        }
+        io::copy(&mut source, &mut target)
+    }
+
+    fn available_space(&self, path: &Path) -> io::Result<u64> {
+        let vfs = rustix::fs::statvfs(path)?;
+        Ok(vfs.f_bavail.saturating_mul(vfs.f_frsize))
+    }
+
+    #[cfg(target_os = "linux")]
+    fn fs_kind(&self, path: &Path) -> io::Result<FsKind> {
+        // Magic numbers of statfs(2) and of the clients' own headers.
+        const NETWORK: [u32; 14] = [
+            0x6969,      // NFS
+            0x517b,      // SMB
+            0xff53_4d42, // CIFS
+            0xfe53_4d42, // SMB2
+            0x6573_5546, // FUSE, virtiofs
+            0x0bd0_0bd0, // Lustre
+            0x00c3_6400, // Ceph
+            0x5346_414f, // AFS
+            0x6b41_4653, // kAFS
+            0x4750_4653, // GPFS
+            0x0102_1997, // 9P
+            0x1983_0326, // BeeGFS
+            0x7461_636f, // OCFS2
+            0x0116_1970, // GFS2
+        ];
+        // Here syncfs writes everything back and, since Linux 5.8, says what failed.
+        const SYNCS_WHOLE: [u32; 8] = [
+            0xef53,      // ext2, ext3, ext4
+            0x5846_5342, // XFS
+            0x9123_683e, // Btrfs
+            0xf2f5_2010, // F2FS
+            0xca45_1a4e, // bcachefs
+            0x2fc1_2fc1, // ZFS
+            0x0102_1994, // tmpfs
+            0x794c_7630, // overlayfs
+        ];
+        // `f_type` is signed on some architectures; the magic is its low 32 bits.
+        #[expect(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            clippy::allow_attributes,
+            reason = "a magic number of 32 bits"
+        )]
+        let magic = rustix::fs::statfs(path)?.f_type as u32;
+        Ok(FsKind {
+            network: NETWORK.contains(&magic),
+            syncs_whole: SYNCS_WHOLE.contains(&magic) && syncfs_reports_errors(),
+        })
+    }
+
+    #[cfg(not(target_os = "linux"))]
+    fn fs_kind(&self, path: &Path) -> io::Result<FsKind> {
+        const NETWORK: [&[u8]; 7] = [
+            b"nfs", b"smbfs", b"afpfs", b"webdav", b"macfuse", b"osxfuse", b"fusefs",
+        ];
+        let stat = rustix::fs::statfs(path)?;
+        let name: Vec<u8> = stat
+            .f_fstypename
+            .iter()
+            .take_while(|c| **c != 0)
+            .map(|c| c.to_ne_bytes()[0])
+            .collect();
+        Ok(FsKind {
+            network: NETWORK.contains(&name.as_slice()),
+            syncs_whole: false,
+        })
+    }
+
+    #[cfg(target_os = "linux")]
+    fn now(&self, dir: &Path) -> io::Result<Nanos> {
+        use rustix::fs::{Mode, OFlags};
+        // O_TMPFILE makes an inode without a name: the folder itself is not touched.
+        let flags = OFlags::TMPFILE | OFlags::WRONLY | OFlags::CLOEXEC;
+        let file = fs::File::from(rustix::fs::open(dir, flags, Mode::RUSR | Mode::WUSR)?);
+        Ok(stat_of(&file.metadata()?).ctime)
+    }
+
+    #[cfg(not(target_os = "linux"))]
+    fn now(&self, dir: &Path) -> io::Result<Nanos> {
+        // Without O_TMPFILE a name would have to appear in the user's folder: the kernel's clock
+        // does instead, as `dir` is on a local disk or the caller takes a wide margin.
+        fs::metadata(dir)?;
+        let now = std::time::SystemTime::now()
+            .duration_since(std::time::UNIX_EPOCH)
+            .map_err(io::Error::other)?;
+        Nanos::try_from(now.as_nanos()).map_err(io::Error::other)
+    }
+
+    fn canonicalize(&self, path: &Path) -> io::Result<PathBuf> {
+        fs::canonicalize(path)
+    }
+}
+
+/// Repeats `call` while a signal interrupts it.
+fn retry<T>(mut call: impl FnMut() -> io::Result<T>) -> io::Result<T> {
+    loop {
+        match call() {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            result => return result,
+        }
+    }
+}
+
+fn kind_of(kind: fs::FileType) -> FileKind {
+    if kind.is_file() {
+        FileKind::File
+    } else if kind.is_dir() {
+        FileKind::Dir
+    } else if kind.is_symlink() {
+        FileKind::Symlink
+    } else {
+        debug_assert!(
+            kind.is_fifo() || kind.is_socket() || kind.is_block_device() || kind.is_char_device()
+        );
+        FileKind::Other
+    }
+}
+
+fn stat_of(meta: &fs::Metadata) -> Stat {
+    let nanos =
+        |seconds: i64, nanos: i64| seconds.saturating_mul(1_000_000_000).saturating_add(nanos);
+    Stat {
+        dev: meta.dev(),
+        ino: meta.ino(),
+        size: meta.size(),
+        mtime: nanos(meta.mtime(), meta.mtime_nsec()),
+        ctime: nanos(meta.ctime(), meta.ctime_nsec()),
+        links: meta.nlink(),
+        kind: kind_of(meta.file_type()),
+    }
+}
+
+/// Before Linux 5.8 `syncfs` returned success although a page could not be written.
+#[cfg(target_os = "linux")]
+fn syncfs_reports_errors() -> bool {
+    static REPORTS: std::sync::OnceLock<bool> = std::sync::OnceLock::new();
+    *REPORTS.get_or_init(|| {
+        let name = rustix::system::uname();
+        let release = name.release().to_string_lossy();
+        let mut numbers = release
+            .split(|c: char| !c.is_ascii_digit())
+            .filter_map(|part| part.parse::<u32>().ok());
+        let version = (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0));
+        version >= (5, 8)
+    })
+}

@@ -1,0 +1,316 @@
+//! Group commit.
+//!
+//! Worker threads queue the records of what they finished; one thread gathers what has come and
+//! writes it as one commit file. The order makes a crash harmless: objects are in place and the
+//! commit is written beside its place; all of it is made durable; the commit gets its name; its
+//! folder is made durable. A commit therefore never refers to bytes that are not there, and
+//! commits become durable in the order in which their records were queued.
+//!
+//! Making durable is one `syncfs` when that replaces several `fsync`s (5,000 files of 4 KiB: 3.8 s
+//! file by file, 0.17 s at once). An error there poisons the queue for good: what was lost cannot
+//! be told, so nothing may be called durable any more.
+
+use std::collections::BTreeSet;
+use std::io::Write;
+use std::path::Path;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use stage_core::Digest;
+
+use super::error::{Result, StoreError};
+use super::lease::Claim;
+use super::record::Record;
+use super::{Inner, Ulid, wire};
+use crate::fs;
+
+/// A group is written when it has this many records …
+const GROUP: usize = 256;
+
+/// … or when its first record has waited this long.
+const GATHER: Duration = Duration::from_millis(200);
+
+/// Queueing waits when this many records wait. Each may hold an open claim, and processes are
+/// often limited to 1,024 open files.
+const QUEUE: usize = 256;
+
+/// From this number of single syncs on, one of the whole file system takes their place.
+const WHOLE_FROM: usize = 4;
+
+/// A record on its way, with the claim that ends when it is durable.
+#[derive(Debug)]
+struct Queued {
+    record: Record,
+    claim: Option<Claim>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    queue: Vec<Queued>,
+    /// When the first record of the queue came.
+    since: Option<Instant>,
+    /// Numbers of records: queued so far; durable so far; wanted durable without delay.
+    queued: u64,
+    durable: u64,
+    wanted: u64,
+    failed: Option<Arc<StoreError>>,
+    closing: bool,
+}
+
+#[derive(Debug, Default)]
+struct Shared {
+    state: Mutex<State>,
+    /// Told to the writing thread.
+    work: Condvar,
+    /// Told to those who wait for it.
+    done: Condvar,
+}
+
+/// The queue and its thread, which starts with the first record.
+#[derive(Debug, Default)]
+pub(crate) struct Committer {
+    shared: Arc<Shared>,
+    thread: Mutex<Option<JoinHandle<()>>>,
+}
+
+impl Committer {
+    /// Queues a record; waits while the queue is full.
+    pub(crate) fn queue(
+        &self,
+        inner: &Arc<Inner>,
+        record: Record,
+        claim: Option<Claim>,
+    ) -> Result<()> {
+        self.start(inner)?;
+        let mut state = self.shared.lock();
+        while state.queue.len() >= QUEUE && state.failed.is_none() {
+            state = wait(&self.shared.done, state);
+        }
+        state.check()?;
+        inner.add_pending(&record);
+        state.since.get_or_insert_with(Instant::now);
+        state.queue.push(Queued { record, claim });
+        state.queued += 1;
+        self.shared.work.notify_one();
+        Ok(())
+    }
+
+    /// Waits until everything queued so far is durable.
+    pub(crate) fn flush(&self) -> Result<()> {
+        let mut state = self.shared.lock();
+        let target = state.queued;
+        state.wanted = state.wanted.max(target);
+        self.shared.work.notify_one();
+        while state.durable < target && state.failed.is_none() {
+            state = wait(&self.shared.done, state);
+        }
+        state.check()
+    }
+
+    /// Writes what is queued and ends the thread.
+    pub(crate) fn close(&self) {
+        self.shared.lock().closing = true;
+        self.shared.work.notify_one();
+        let thread = self
+            .thread
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
+        if let Some(thread) = thread {
+            // A panic there has been printed by the runtime; the records it held are lost.
+            let _ = thread.join();
+        }
+    }
+
+    fn start(&self, inner: &Arc<Inner>) -> Result<()> {
+        let mut thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner);
+        if thread.is_none() {
+            let fail = StoreError::io("start a thread for", inner.layout.root.clone());
+            let (shared, inner) = (self.shared.clone(), inner.clone());
+            let handle = std::thread::Builder::new()
+                .name("commit".to_owned())
+                .spawn(move || shared.serve(&inner))
+                .map_err(fail)?;
+            *thread = Some(handle);
+        }
+        Ok(())
+    }
+}
+
+impl State {
+    fn check(&self) -> Result<()> {
+        match &self.failed {
+            Some(error) => Err(StoreError::Commit(error.clone())),
+            None => Ok(()),
+        }
+    }
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn serve(&self, inner: &Inner) {
+        while let Some(group) = self.gather() {
+            let count = group.len() as u64;
+            let result = commit_group(inner, group);
+            let mut state = self.lock();
+            match result {
+                Ok(()) => state.durable += count,
+                Err(error) => {
+                    // Their claims end here: another process may do the actions anew.
+                    state.failed = Some(Arc::new(error));
+                    state.queue.clear();
+                }
+            }
+            self.done.notify_all();
+        }
+    }
+
+    /// The next group; `None` when the store closes and nothing is left.
+    fn gather(&self) -> Option<Vec<Queued>> {
+        let mut state = self.lock();
+        loop {
+            let urgent = state.closing || state.wanted > state.durable;
+            match state.since {
+                None if state.closing => return None,
+                None => state = wait(&self.work, state),
+                Some(since) => {
+                    let left = GATHER.saturating_sub(since.elapsed());
+                    if urgent || left.is_zero() || state.queue.len() >= GROUP {
+                        state.since = None;
+                        let group = std::mem::take(&mut state.queue);
+                        self.done.notify_all();
+                        return (state.failed.is_none()).then_some(group);
+                    }
+                    let waited = self.work.wait_timeout(state, left);
+                    state = waited.unwrap_or_else(PoisonError::into_inner).0;
+                }
+            }
+        }
+    }
+}
+
+fn wait<'a>(condition: &Condvar, state: MutexGuard<'a, State>) -> MutexGuard<'a, State> {
+    condition
+        .wait(state)
+        .unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Makes a group durable and visible.
+fn commit_group(inner: &Inner, group: Vec<Queued>) -> Result<()> {
+    let (records, claims): (Vec<_>, Vec<_>) =
+        group.into_iter().map(|q| (q.record, q.claim)).unzip();
+    let name = inner.clock.next();
+    publish(inner, name, &records)?;
+    // Now others may find the actions done.
+    drop(claims);
+    inner.fold_own(name, records);
+    Ok(())
+}
+
+fn publish(inner: &Inner, name: Ulid, records: &[Record]) -> Result<()> {
+    let layout = &inner.layout;
+    let path = layout.commits.join(name.to_string());
+    let bytes = wire::encode(records)
+        .map_err(|error| StoreError::io("encode", &path)(std::io::Error::other(error)))?;
+    let temporary = inner.lease()?.tmp_path();
+    let mut file = inner
+        .fs
+        .create_new(&temporary)
+        .map_err(StoreError::io("create", &temporary))?;
+    let written = file
+        .write_all(&bytes)
+        .map_err(StoreError::io("write", &temporary))
+        .and_then(|()| make_durable(inner, records, &*file, &temporary))
+        .and_then(|()| {
+            let renamed = inner.fs.rename_new(&temporary, &path);
+            renamed.map_err(StoreError::io("create", &path))
+        });
+    if let Err(error) = written {
+        // Best effort: what stays is swept after this process.
+        let _ = inner.fs.remove_file(&temporary);
+        return Err(error);
+    }
+    inner
+        .fs
+        .sync_dir(&layout.commits)
+        .map_err(StoreError::io("sync", &layout.commits))
+}
+
+/// Makes the objects of `records` durable, with their folders, and the commit's bytes.
+fn make_durable(
+    inner: &Inner,
+    records: &[Record],
+    commit: &dyn fs::Handle,
+    commit_path: &Path,
+) -> Result<()> {
+    let mut unsynced = inner.objects.take_unsynced_of(referred(records));
+    let folders: BTreeSet<_> = unsynced
+        .objects
+        .keys()
+        .filter_map(|digest| inner.objects.path(*digest).parent().map(Path::to_path_buf))
+        .chain(unsynced.dirs.iter().cloned())
+        .collect();
+    let singly = unsynced.objects.len() + folders.len() + 1;
+    let result = if inner.syncs_whole && singly >= WHOLE_FROM {
+        // It covers whatever else has been put in place, too.
+        let rest = inner.objects.take_unsynced();
+        unsynced.objects.extend(rest.objects);
+        unsynced.dirs.extend(rest.dirs);
+        let root = &inner.layout.root;
+        inner.root.sync_fs().map_err(StoreError::io("sync", root))
+    } else {
+        sync_singly(inner, &unsynced.objects.keys().copied().collect(), &folders)
+            .and_then(|()| commit.sync().map_err(StoreError::io("sync", commit_path)))
+    };
+    if result.is_err() {
+        inner.objects.drop_unsynced(&unsynced);
+    }
+    result
+}
+
+fn sync_singly(
+    inner: &Inner,
+    objects: &BTreeSet<Digest>,
+    folders: &BTreeSet<std::path::PathBuf>,
+) -> Result<()> {
+    for digest in objects {
+        let path = inner.objects.path(*digest);
+        inner
+            .fs
+            .open(&path)
+            .and_then(|file| file.sync())
+            .map_err(StoreError::io("sync", &path))?;
+    }
+    // Deepest first, so that a folder is durable before its name is.
+    for folder in folders.iter().rev() {
+        inner
+            .fs
+            .sync_dir(folder)
+            .map_err(StoreError::io("sync", folder))?;
+    }
+    Ok(())
+}
+
+/// The objects that records refer to.
+fn referred(records: &[Record]) -> impl Iterator<Item = Digest> {
+    records.iter().flat_map(|record| {
+        let mut digests = Vec::new();
+        let artifact = match record {
+            Record::Action(action) => action.outcome.artifact(),
+            Record::Interim(interim) => Some(&interim.artifact),
+            Record::Run(run) => {
+                digests.extend(run.stages.iter().filter_map(|stage| stage.artifacts));
+                None
+            }
+            Record::Pin(_) => None,
+        };
+        if let Some(artifact) = artifact {
+            digests.extend(artifact.tree().0.values().map(|entry| entry.digest));
+        }
+        digests
+    })
+}

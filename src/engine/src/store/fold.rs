@@ -1,0 +1,247 @@
+//! Keeping the index in step with the commits.
+
+use std::collections::HashSet;
+use std::io;
+use std::sync::PoisonError;
+
+use super::error::{Result, StoreError, Warning};
+use super::index::{Index, IndexError};
+use super::record::{ActionResult, Record};
+use super::wire::{self, Unreadable};
+use super::{Inner, Ulid};
+use crate::fs::{self, Nanos};
+
+/// Largest commit file that is read, in bytes.
+const COMMIT_LIMIT: u64 = 1 << 31;
+
+/// Commits that are folded in one transaction: some 16,000 actions.
+const CHUNK: usize = 64;
+
+/// A folder's time that is as young as this, in nanoseconds, may stand for two states of it.
+const TICK: Nanos = 20_000_000;
+
+/// The folder of commits when it was last listed.
+#[derive(Debug, Default)]
+pub(crate) struct Listing {
+    /// Its mtime, if it was settled by then.
+    settled: Option<Nanos>,
+    /// Damaged commits that could not be set aside.
+    ignored: HashSet<Ulid>,
+}
+
+/// Why an operation on the index failed.
+pub(crate) enum Trouble {
+    /// The index did: it can be made anew.
+    Index(IndexError),
+    /// Something else did.
+    Store(StoreError),
+}
+
+impl From<IndexError> for Trouble {
+    fn from(error: IndexError) -> Self {
+        Self::Index(error)
+    }
+}
+
+impl From<StoreError> for Trouble {
+    fn from(error: StoreError) -> Self {
+        Self::Store(error)
+    }
+}
+
+impl Inner {
+    /// Does `op` on the index. If the index fails it is made anew from the commits, first on
+    /// disk, then in memory, and `op` is done again.
+    pub(crate) fn with_index<T>(
+        &self,
+        mut op: impl FnMut(&mut Index) -> Result<T, Trouble>,
+    ) -> Result<T> {
+        let mut index = self.index.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut error = match op(&mut index) {
+            Ok(value) => return Ok(value),
+            Err(Trouble::Store(error)) => return Err(error),
+            Err(Trouble::Index(error)) => error,
+        };
+        // A database that another process keeps busy is not to be taken from it.
+        if let Some(dir) = index.place().filter(|_| !is_busy(&error)) {
+            let reason = error.to_string();
+            match Index::recreate(&*self.fs, dir).map_err(Trouble::Index) {
+                Ok(anew) => {
+                    *index = anew;
+                    self.warn(Warning::IndexRebuilt { reason });
+                    match self.fold_missing(&mut index).and_then(|()| op(&mut index)) {
+                        Ok(value) => return Ok(value),
+                        Err(Trouble::Store(error)) => return Err(error),
+                        Err(Trouble::Index(again)) => error = again,
+                    }
+                }
+                Err(Trouble::Index(again)) => error = again,
+                Err(Trouble::Store(error)) => return Err(error),
+            }
+        }
+        let fail = |error: &IndexError| StoreError::Index {
+            reason: error.to_string(),
+        };
+        if index.place().is_none() {
+            return Err(fail(&error));
+        }
+        *index = Index::in_memory().map_err(|error| fail(&error))?;
+        let reason = error.to_string();
+        self.warn(Warning::IndexInMemory { reason });
+        match self.fold_missing(&mut index).and_then(|()| op(&mut index)) {
+            Ok(value) => Ok(value),
+            Err(Trouble::Store(error)) => Err(error),
+            Err(Trouble::Index(error)) => Err(fail(&error)),
+        }
+    }
+
+    /// Folds the commits that other processes made.
+    pub(crate) fn refresh(&self) -> Result<()> {
+        self.with_index(|index| self.fold_missing(index))
+    }
+
+    /// The same if the folder of commits has changed since the last time.
+    pub(crate) fn refresh_if_changed(&self) -> Result<()> {
+        let path = &self.layout.commits;
+        let stat = self.fs.stat(path).map_err(StoreError::io("list", path))?;
+        if self.listing().settled == Some(stat.mtime) {
+            return Ok(());
+        }
+        self.refresh()
+    }
+
+    fn fold_missing(&self, index: &mut Index) -> Result<(), Trouble> {
+        // Looked at before the listing: a change in between shows as one. Whether the time is
+        // settled is told by the clock that stamps it.
+        let path = &self.layout.commits;
+        let stat = self.fs.stat(path).map_err(StoreError::io("list", path))?;
+        let now = self.fs.now(path).unwrap_or(Nanos::MIN);
+        let names = self.commit_names()?;
+        if index.folded().iter().any(|name| !names.contains(name)) {
+            let text = "it knows commits that are gone".to_owned();
+            return Err(IndexError::Wrong(text).into());
+        }
+        let mut missing: Vec<Ulid> = {
+            let listing = self.listing();
+            let known =
+                |name: &Ulid| index.folded().contains(name) || listing.ignored.contains(name);
+            names.iter().filter(|name| !known(name)).copied().collect()
+        };
+        missing.sort_unstable();
+        for chunk in missing.chunks(CHUNK) {
+            index.fold(&self.read_commits(chunk)?)?;
+        }
+        if let Some(last) = names.iter().max() {
+            self.clock.observe(*last);
+        }
+        self.listing().settled = (stat.mtime < now.saturating_sub(TICK)).then_some(stat.mtime);
+        Ok(())
+    }
+
+    /// Reads commits side by side. By threads of their own: one of rayon's would, while it waits,
+    /// take up other work, which may want the index that our caller has locked.
+    fn read_commits(&self, names: &[Ulid]) -> Result<Vec<(Ulid, Vec<Record>)>> {
+        let read = |names: &[Ulid]| -> Result<Vec<_>> {
+            let mut commits = Vec::with_capacity(names.len());
+            for name in names {
+                commits.extend(self.read_commit(*name)?.map(|records| (*name, records)));
+            }
+            Ok(commits)
+        };
+        let threads = std::thread::available_parallelism().map_or(1, usize::from);
+        let share = names.len().div_ceil(threads.min(8)).max(4);
+        if names.len() <= share {
+            return read(names);
+        }
+        std::thread::scope(|scope| {
+            let shares: Vec<_> = names
+                .chunks(share)
+                .map(|names| scope.spawn(move || read(names)))
+                .collect();
+            let mut commits = Vec::with_capacity(names.len());
+            for share in shares {
+                match share.join() {
+                    Ok(read) => commits.extend(read?),
+                    Err(panic) => std::panic::resume_unwind(panic),
+                }
+            }
+            Ok(commits)
+        })
+    }
+
+    /// Names of all commits. Other files are passed over.
+    pub(crate) fn commit_names(&self) -> Result<HashSet<Ulid>> {
+        let path = &self.layout.commits;
+        let entries = self
+            .fs
+            .read_dir(path)
+            .map_err(StoreError::io("list", path))?;
+        let names = entries
+            .iter()
+            .filter_map(|entry| entry.name.to_str()?.parse().ok());
+        Ok(names.collect())
+    }
+
+    /// Records of a commit; `None` if it is gone or damaged. A damaged one is set aside.
+    pub(crate) fn read_commit(&self, name: Ulid) -> Result<Option<Vec<Record>>> {
+        let path = self.layout.commits.join(name.to_string());
+        let bytes = match fs::read(&*self.fs, &path, COMMIT_LIMIT) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            bytes => bytes.map_err(StoreError::io("read", &path))?,
+        };
+        match wire::decode(&bytes) {
+            Ok(records) => Ok(Some(records)),
+            Err(Unreadable::Newer(found)) => Err(StoreError::CommitVersion {
+                path,
+                found,
+                expected: wire::VERSION,
+            }),
+            Err(Unreadable::Damaged(detail)) => {
+                let aside = self.layout.trash.join(format!("commit-{name}"));
+                if self.fs.rename(&path, &aside).is_err() {
+                    self.listing().ignored.insert(name);
+                }
+                let name = name.to_string();
+                self.warn(Warning::DamagedCommit { name, detail });
+                Ok(None)
+            }
+        }
+    }
+
+    /// Folds a commit of this process. A failing index loses nothing: what it lacks is answered
+    /// from memory here, and folded by the next process.
+    pub(crate) fn fold_own(&self, name: Ulid, records: Vec<Record>) {
+        let commit = [(name, records)];
+        if self.with_index(|index| Ok(index.fold(&commit)?)).is_err() {
+            return;
+        }
+        let mut pending = self.pending();
+        for record in &commit[0].1 {
+            if let Record::Action(action) = record
+                && pending
+                    .get(&action.key)
+                    .is_some_and(|p| p.outcome == action.outcome)
+            {
+                pending.remove(&action.key);
+            }
+        }
+    }
+
+    /// Lets this process see an action that is not durable yet.
+    pub(crate) fn add_pending(&self, record: &Record) {
+        if let Record::Action(action) = record {
+            let result = ActionResult {
+                outcome: action.outcome.clone(),
+                seconds: action.seconds,
+                bytes: action.bytes,
+            };
+            self.pending().insert(action.key, result);
+        }
+    }
+}
+
+fn is_busy(error: &IndexError) -> bool {
+    use rusqlite::ErrorCode::{DatabaseBusy, DatabaseLocked};
+    matches!(error, IndexError::Sql(rusqlite::Error::SqliteFailure(e, _))
+        if matches!(e.code, DatabaseBusy | DatabaseLocked))
+}

@@ -1,0 +1,368 @@
+//! Leases, claims and temporary folders: what belongs to a living process.
+//!
+//! All of them are files under a kernel lock. A process that dies frees them by dying, and
+//! whoever finds such a file unlocked sweeps it, so that there is nothing to unlock by hand.
+//! A holder removes its file before it lets go of the lock; hence everybody who gets a lock
+//! looks whether the path still names the file that was locked, and begins again if not.
+
+use std::io::{self, Read, SeekFrom};
+use std::ops::ControlFlow;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use stage_core::Digest;
+
+use super::error::{Result, StoreError};
+use super::ulid::now_millis;
+use super::{Layout, Ulid};
+use crate::fs::{self, Fs, Handle};
+
+/// Largest text that is read of another's lease or claim, in bytes.
+const HOLDER_LIMIT: u64 = 64 * 1024;
+
+/// Who holds a claim or a lease.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Holder {
+    /// Process.
+    pub pid: u32,
+    /// Machine.
+    pub host: String,
+    /// Since when, in milliseconds since 1970-01-01 UTC.
+    pub since: u64,
+    /// The stage it works on; empty for a lease.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub stage: String,
+    /// The item it works on; empty for whole parts.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub item: String,
+}
+
+impl Holder {
+    /// This process, from now on, working on an item of a stage.
+    pub fn this_process(stage: &str, item: &str) -> Self {
+        Self {
+            pid: std::process::id(),
+            host: host_name(),
+            since: now_millis(),
+            stage: stage.to_owned(),
+            item: item.to_owned(),
+        }
+    }
+}
+
+/// Name of this machine.
+pub(crate) fn host_name() -> String {
+    rustix::system::uname()
+        .nodename()
+        .to_string_lossy()
+        .into_owned()
+}
+
+/// A living process' lease, as others see it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LeaseInfo {
+    /// Its name.
+    pub id: Ulid,
+    /// Whose it is, if its first line is readable.
+    pub holder: Option<Holder>,
+    /// Artifacts, objects and keys that the process is using.
+    pub digests: Vec<Digest>,
+}
+
+/// This process' lease: `leases/<ulid>`, one line about the process, then raw digests.
+#[derive(Debug)]
+pub(crate) struct Lease {
+    id: Ulid,
+    fs: Arc<dyn Fs>,
+    layout: Arc<Layout>,
+    file: Mutex<Box<dyn Handle>>,
+    count: AtomicU64,
+}
+
+impl Lease {
+    pub(crate) fn acquire(fs: Arc<dyn Fs>, layout: Arc<Layout>) -> Result<Self> {
+        loop {
+            let id = Ulid::new();
+            let path = layout.leases.join(id.to_string());
+            let mut file = fs.create_new(&path).map_err(|error| {
+                if is_read_only(&error) {
+                    StoreError::ReadOnly {
+                        path: layout.root.clone(),
+                    }
+                } else {
+                    StoreError::io("create", &path)(error)
+                }
+            })?;
+            let fail = StoreError::io("lock", &path);
+            match file
+                .try_lock()
+                .and_then(|got| Ok(got && same(&*fs, &path, &*file)?))
+            {
+                // Somebody swept it between its creation and its lock.
+                Ok(false) => continue,
+                Ok(true) => {}
+                Err(error) => return Err(fail(error)),
+            }
+            write_holder(&mut *file, &Holder::this_process("", "")).map_err(fail)?;
+            return Ok(Self {
+                id,
+                fs,
+                layout,
+                file: Mutex::new(file),
+                count: AtomicU64::new(0),
+            });
+        }
+    }
+
+    /// Adds digests that gc must keep while this process lives.
+    pub(crate) fn hold(&self, digests: &[Digest]) -> Result<()> {
+        let bytes: Vec<u8> = digests.iter().flat_map(|digest| digest.0).collect();
+        let mut file = self.file.lock().unwrap_or_else(PoisonError::into_inner);
+        file.write_all(&bytes)
+            .map_err(StoreError::io("write", self.path()))
+    }
+
+    /// A new path in `tmp/` that is swept when this process has died.
+    pub(crate) fn tmp_path(&self) -> PathBuf {
+        let count = self.count.fetch_add(1, Ordering::Relaxed);
+        self.layout.tmp.join(format!("{}-{count}", self.id))
+    }
+
+    fn path(&self) -> PathBuf {
+        self.layout.leases.join(self.id.to_string())
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        // Best effort: a file that stays is unlocked, and swept by the next process.
+        let _ = self.fs.remove_file(&self.path());
+    }
+}
+
+/// Removes the leases and temporary files of dead processes.
+///
+/// # Errors
+/// The folders cannot be listed. What cannot be removed now is left for the next.
+pub(crate) fn sweep(fs: &dyn Fs, layout: &Layout) -> Result<()> {
+    let mut living = Vec::new();
+    for (id, path) in lease_files(fs, layout)? {
+        let Ok(file) = fs.open_or_create(&path) else {
+            living.push(id.to_string());
+            continue;
+        };
+        if matches!(file.try_lock(), Ok(true)) {
+            // Its temporary files go below, as those of everybody who is not living.
+            let _ = fs.remove_file(&path);
+        } else {
+            living.push(id.to_string());
+        }
+    }
+    let entries = fs
+        .read_dir(&layout.tmp)
+        .map_err(StoreError::io("list", &layout.tmp))?;
+    for entry in entries {
+        let name = entry.name.to_string_lossy();
+        let owner = name.split('-').next().unwrap_or_default();
+        let path = layout.tmp.join(&entry.name);
+        // A process that took its lease after the listing above is alive, too.
+        if living.iter().any(|id| id == owner) || is_leased(fs, layout, owner) {
+            continue;
+        }
+        let _ = match entry.kind {
+            fs::FileKind::Dir => fs::remove_dir_all(fs, &path),
+            _ => fs.remove_file(&path),
+        };
+    }
+    Ok(())
+}
+
+/// The leases of living processes.
+pub(crate) fn living(fs: &dyn Fs, layout: &Layout) -> Result<Vec<LeaseInfo>> {
+    let mut leases = Vec::new();
+    for (id, path) in lease_files(fs, layout)? {
+        let file = match fs.open(&path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+            file => file.map_err(StoreError::io("read", &path))?,
+        };
+        // Where the lock cannot be tried on a file opened for reading, the lease counts as alive.
+        if matches!(file.try_lock(), Ok(true)) {
+            continue;
+        }
+        let mut bytes = Vec::new();
+        let mut file = file;
+        file.read_to_end(&mut bytes)
+            .map_err(StoreError::io("read", &path))?;
+        let end = bytes
+            .iter()
+            .position(|b| *b == b'\n')
+            .unwrap_or(bytes.len());
+        let (line, rest) = bytes.split_at(end);
+        let digests = rest.get(1..).unwrap_or_default().as_chunks::<32>().0;
+        leases.push(LeaseInfo {
+            id,
+            holder: serde_json::from_slice(line).ok(),
+            digests: digests.iter().map(|bytes| Digest(*bytes)).collect(),
+        });
+    }
+    Ok(leases)
+}
+
+fn lease_files(fs: &dyn Fs, layout: &Layout) -> Result<Vec<(Ulid, PathBuf)>> {
+    let dir = &layout.leases;
+    let entries = fs.read_dir(dir).map_err(StoreError::io("list", dir))?;
+    let leases = entries.into_iter().filter_map(|entry| {
+        let id = entry.name.to_str()?.parse().ok()?;
+        Some((id, dir.join(entry.name)))
+    });
+    Ok(leases.collect())
+}
+
+fn is_leased(fs: &dyn Fs, layout: &Layout, owner: &str) -> bool {
+    owner.parse::<Ulid>().is_ok() && fs.lstat(&layout.leases.join(owner)).is_ok()
+}
+
+/// The right to work on one action or in one scratch folder. Ends when dropped.
+#[derive(Debug)]
+pub struct Claim {
+    fs: Arc<dyn Fs>,
+    path: PathBuf,
+    _file: Box<dyn Handle>,
+    waited: bool,
+}
+
+impl Claim {
+    /// Whether another process had it before: then the work may be done.
+    pub fn waited(&self) -> bool {
+        self.waited
+    }
+}
+
+impl Drop for Claim {
+    fn drop(&mut self) {
+        // Best effort: an unlocked file that stays is taken over by the next.
+        let _ = self.fs.remove_file(&self.path);
+    }
+}
+
+/// Takes the claim at `path`, waiting while another process has it. `wait` is told who has it, as
+/// far as that is known, before each pause of at most 100 ms, and may give up.
+pub(crate) fn claim(
+    fs: &Arc<dyn Fs>,
+    path: &Path,
+    holder: &Holder,
+    wait: &mut dyn FnMut(Option<&Holder>) -> ControlFlow<()>,
+) -> Result<Claim> {
+    let mut waited = false;
+    let mut pause = Duration::from_millis(1);
+    loop {
+        let mut file = fs
+            .open_or_create(path)
+            .map_err(StoreError::io("create", path))?;
+        if file.try_lock().map_err(StoreError::io("lock", path))? {
+            if !same(&**fs, path, &*file).map_err(StoreError::io("read", path))? {
+                continue;
+            }
+            write_holder(&mut *file, holder).map_err(StoreError::io("write", path))?;
+            return Ok(Claim {
+                fs: fs.clone(),
+                path: path.to_owned(),
+                _file: file,
+                waited,
+            });
+        }
+        waited = true;
+        if wait(read_holder(&mut *file).as_ref()).is_break() {
+            return Err(StoreError::Cancelled);
+        }
+        std::thread::sleep(pause);
+        pause = (pause * 2).min(Duration::from_millis(100));
+    }
+}
+
+/// Whether `path` still names the open file.
+fn same(fs: &dyn Fs, path: &Path, file: &dyn Handle) -> io::Result<bool> {
+    let open = file.stat()?;
+    match fs.lstat(path) {
+        Ok(named) => Ok((named.dev, named.ino) == (open.dev, open.ino)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+fn write_holder(file: &mut dyn Handle, holder: &Holder) -> io::Result<()> {
+    let mut line = serde_json::to_vec(holder).map_err(io::Error::other)?;
+    line.push(b'\n');
+    file.set_len(0)?;
+    file.seek(SeekFrom::Start(0))?;
+    file.write_all(&line)
+}
+
+/// Another's text may be half written; then nothing is known yet.
+fn read_holder(file: &mut dyn Handle) -> Option<Holder> {
+    file.seek(SeekFrom::Start(0)).ok()?;
+    let mut line = Vec::new();
+    file.take(HOLDER_LIMIT).read_to_end(&mut line).ok()?;
+    serde_json::from_slice(&line).ok()
+}
+
+/// Whether an error says that nothing can be written here at all.
+pub(crate) fn is_read_only(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::ReadOnlyFilesystem | io::ErrorKind::PermissionDenied
+    )
+}
+
+/// A folder in `tmp/`, removed with everything in it when dropped.
+#[derive(Debug)]
+pub struct TmpDir {
+    fs: Arc<dyn Fs>,
+    path: PathBuf,
+}
+
+impl TmpDir {
+    pub(crate) fn create(fs: Arc<dyn Fs>, path: PathBuf) -> Result<Self> {
+        fs.create_dir(&path)
+            .map_err(StoreError::io("create", &path))?;
+        Ok(Self { fs, path })
+    }
+
+    /// The folder: empty, on the file system of the store.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+}
+
+impl Drop for TmpDir {
+    fn drop(&mut self) {
+        // Best effort: what stays is swept after this process.
+        let _ = fs::remove_dir_all(&*self.fs, &self.path);
+    }
+}
+
+/// A folder for work that can be taken up again, claimed while this lives.
+#[derive(Debug)]
+pub struct Scratch {
+    pub(crate) fs: Arc<dyn Fs>,
+    pub(crate) path: PathBuf,
+    pub(crate) _claim: Claim,
+}
+
+impl Scratch {
+    /// The folder. It keeps what earlier attempts left there.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Removes the folder with all it holds.
+    ///
+    /// # Errors
+    /// Something in it cannot be removed.
+    pub fn remove(self) -> Result<()> {
+        fs::remove_dir_all(&*self.fs, &self.path).map_err(StoreError::io("remove", &self.path))
+    }
+}

@@ -1,0 +1,737 @@
+//! The store: artifacts under the hash of everything they depend on.
+//!
+//! ```text
+//! .pipeline/
+//!   format        "pipeline store 1"
+//!   objects/ab/…  bytes, named by their digest, read-only, written once      ([`objects`])
+//!   commits/ULID  immutable: which action gave which artifact; runs, pins    ([`wire`], [`commit`])
+//!   leases/ULID   locked by a living process: the digests it uses            ([`lease`])
+//!   claims/KEY    locked by the process that works on the action             ([`lease`])
+//!   scratch/KEY/  what a stopped action left to go on from
+//!   tmp/ trash/   on the way in; on the way out
+//!   index.db      SQLite, folded from the commits                            ([`index`], [`fold`])
+//! ```
+//!
+//! Truth is the immutable files: objects first, then the commit that names them. The index, the
+//! leases, claims, scratch and temporary files may vanish at any time and cost work, never a wrong
+//! answer.
+
+mod commit;
+mod error;
+mod files;
+mod fold;
+mod index;
+mod lease;
+mod objects;
+mod record;
+mod row;
+mod ulid;
+mod wire;
+
+#[cfg(test)]
+mod tests;
+
+use std::collections::HashMap;
+use std::io::{self, Write};
+use std::ops::ControlFlow;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+
+use stage_core::{Digest, Entry, Input, Part, Tree};
+
+pub use error::{Result, StoreError, Warning};
+pub use files::{FileDigest, HashOptions, StatSig, hash_file};
+pub use lease::{Claim, Holder, LeaseInfo, Scratch, TmpDir};
+pub use record::{
+    ActionRecord, ActionResult, Artifact, InterimRecord, Latest, Origin, Outcome, PinRecord, Rate,
+    Record, RunOutcome, RunRecord, RunStage, StageSettings,
+};
+pub use ulid::{Ulid, UlidParseError, now_millis};
+
+use crate::fs::{self, Fs, Handle, RealFs};
+use commit::Committer;
+use fold::Listing;
+use index::Index;
+use lease::Lease;
+use objects::Objects;
+
+/// Version of the layout of a cache.
+pub const FORMAT: u32 = 1;
+
+const FORMAT_TEXT: &str = "pipeline store ";
+
+/// Where things lie.
+#[derive(Debug)]
+pub(crate) struct Layout {
+    pub(crate) root: PathBuf,
+    pub(crate) objects: PathBuf,
+    pub(crate) commits: PathBuf,
+    pub(crate) leases: PathBuf,
+    pub(crate) claims: PathBuf,
+    pub(crate) scratch: PathBuf,
+    pub(crate) trash: PathBuf,
+    pub(crate) tmp: PathBuf,
+}
+
+impl Layout {
+    fn new(root: PathBuf) -> Self {
+        Self {
+            objects: root.join("objects"),
+            commits: root.join("commits"),
+            leases: root.join("leases"),
+            claims: root.join("claims"),
+            scratch: root.join("scratch"),
+            trash: root.join("trash"),
+            tmp: root.join("tmp"),
+            root,
+        }
+    }
+
+    fn folders(&self) -> [&Path; 7] {
+        [
+            &self.objects,
+            &self.commits,
+            &self.leases,
+            &self.claims,
+            &self.scratch,
+            &self.trash,
+            &self.tmp,
+        ]
+    }
+}
+
+/// How a store is opened.
+#[derive(Clone)]
+pub struct StoreOptions {
+    /// The disk.
+    pub fs: Arc<dyn Fs>,
+    /// Where indexes of caches on network file systems live, one folder each; without it they
+    /// live in memory.
+    pub state_dir: Option<PathBuf>,
+    /// Told of what the user should know although the work goes on; from any thread.
+    pub warn: Arc<dyn Fn(Warning) + Send + Sync>,
+}
+
+impl StoreOptions {
+    /// The real disk and the user's state folder (`$XDG_STATE_HOME` or `~/.local/state`).
+    pub fn new(warn: impl Fn(Warning) + Send + Sync + 'static) -> Self {
+        let absolute = |path: PathBuf| path.is_absolute().then_some(path);
+        let variable = |name| std::env::var_os(name).map(PathBuf::from).and_then(absolute);
+        let home = || variable("HOME").map(|home| home.join(".local/state"));
+        Self {
+            fs: Arc::new(RealFs),
+            state_dir: variable("XDG_STATE_HOME")
+                .or_else(home)
+                .map(|state| state.join("pipeline")),
+            warn: Arc::new(warn),
+        }
+    }
+}
+
+/// What the store's threads share.
+pub(crate) struct Inner {
+    pub(crate) fs: Arc<dyn Fs>,
+    pub(crate) layout: Arc<Layout>,
+    pub(crate) objects: Objects,
+    pub(crate) clock: ulid::Clock,
+    /// Open since before the first write, so that syncing it reports every error.
+    pub(crate) root: Box<dyn Handle>,
+    pub(crate) syncs_whole: bool,
+    pub(crate) index: Mutex<Index>,
+    listing: Mutex<Listing>,
+    /// Results that are queued or not folded.
+    pending: Mutex<HashMap<Digest, ActionResult>>,
+    lease: OnceLock<Lease>,
+    leasing: Mutex<()>,
+    warn: Arc<dyn Fn(Warning) + Send + Sync>,
+}
+
+impl std::fmt::Debug for Inner {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Store")
+            .field("root", &self.layout.root)
+            .finish_non_exhaustive()
+    }
+}
+
+/// An open store. Its methods may be called from any thread.
+///
+/// Dropping it commits what is queued; call [`Store::flush`] before to hear of errors.
+#[derive(Debug)]
+pub struct Store {
+    inner: Arc<Inner>,
+    committer: Committer,
+}
+
+impl Drop for Store {
+    fn drop(&mut self) {
+        self.committer.close();
+    }
+}
+
+/// Opening.
+impl Store {
+    /// Opens the store in the folder `root`, making it if the folder is missing or empty, and
+    /// brings its index up to date.
+    ///
+    /// # Errors
+    /// The folder is something else or of another format, cannot be made or read, or holds
+    /// commits of a newer program.
+    pub fn open(root: &Path, options: StoreOptions) -> Result<Self> {
+        let fs = options.fs;
+        prepare(&*fs, root)?;
+        let root = fs
+            .canonicalize(root)
+            .map_err(StoreError::io("open", root))?;
+        let layout = Arc::new(Layout::new(root));
+        let root = &layout.root;
+        for folder in layout.folders() {
+            // A read-only cache can be read although some are missing; else the first use tells.
+            let _ = fs.create_dir(folder);
+        }
+        let kind = fs.fs_kind(root).map_err(StoreError::io("open", root))?;
+        let root_handle = fs.open(root).map_err(StoreError::io("open", root))?;
+        let warn = options.warn;
+        let index = open_index(
+            &*fs,
+            root,
+            kind.network,
+            options.state_dir.as_deref(),
+            &*warn,
+        )?;
+        let inner = Inner {
+            objects: Objects::new(fs.clone(), layout.clone()),
+            clock: ulid::Clock::new(),
+            root: root_handle,
+            syncs_whole: kind.syncs_whole,
+            index: Mutex::new(index),
+            listing: Mutex::default(),
+            pending: Mutex::default(),
+            lease: OnceLock::new(),
+            leasing: Mutex::default(),
+            warn,
+            fs,
+            layout,
+        };
+        inner.refresh()?;
+        Ok(Self {
+            inner: Arc::new(inner),
+            committer: Committer::default(),
+        })
+    }
+
+    /// The store's folder, absolute.
+    pub fn root(&self) -> &Path {
+        &self.inner.layout.root
+    }
+
+    /// The disk that the store uses.
+    pub fn fs(&self) -> &Arc<dyn Fs> {
+        &self.inner.fs
+    }
+
+    /// Bytes that may still be written to the store's file system.
+    ///
+    /// # Errors
+    /// The system does not say.
+    pub fn available_space(&self) -> Result<u64> {
+        let root = self.root();
+        self.inner
+            .fs
+            .available_space(root)
+            .map_err(StoreError::io("ask for the space left in", root))
+    }
+
+    pub(crate) fn inner(&self) -> &Arc<Inner> {
+        &self.inner
+    }
+}
+
+/// Actions and other records.
+impl Store {
+    /// Takes note of what other processes committed since the store was opened.
+    ///
+    /// # Errors
+    /// The commits cannot be read, or one is of a newer program.
+    pub fn refresh(&self) -> Result<()> {
+        self.inner.refresh()
+    }
+
+    /// What is known under a key.
+    ///
+    /// # Errors
+    /// As [`Store::lookup_many`].
+    pub fn lookup(&self, key: &Digest) -> Result<Option<ActionResult>> {
+        let results = self.lookup_many(std::slice::from_ref(key))?;
+        Ok(results.into_iter().next().flatten())
+    }
+
+    /// What is known under each key, in the order of `keys`: of earlier runs, of other processes
+    /// until the last refresh, and of this one at once. Ask for many keys together.
+    ///
+    /// # Errors
+    /// The index fails even in memory.
+    pub fn lookup_many(&self, keys: &[Digest]) -> Result<Vec<Option<ActionResult>>> {
+        // Before the index: a result moves from here to there.
+        let pending: Vec<_> = {
+            let pending = self.inner.pending();
+            if pending.is_empty() {
+                Vec::new()
+            } else {
+                keys.iter().map(|key| pending.get(key).cloned()).collect()
+            }
+        };
+        let mut results = self
+            .inner
+            .with_index(|index| Ok(index.lookup_many(keys)?))?;
+        for (result, pending) in results.iter_mut().zip(pending) {
+            if pending.is_some() {
+                *result = pending;
+            }
+        }
+        Ok(results)
+    }
+
+    /// What is known under a key just now, with what other processes committed a moment ago. To
+    /// be asked after [`Store::claim`]; costs a look at one folder if nothing happened.
+    ///
+    /// # Errors
+    /// As [`Store::refresh`] and [`Store::lookup_many`].
+    pub fn lookup_fresh(&self, key: &Digest) -> Result<Option<ActionResult>> {
+        self.inner.refresh_if_changed()?;
+        self.lookup(key)
+    }
+
+    /// Queues a record for the next group commit, together with the claim that ends when the
+    /// record is durable. The objects that it refers to have been imported before. Waits while
+    /// the queue is full. This process finds the result at once, others when it is durable.
+    ///
+    /// # Errors
+    /// An earlier commit failed ([`StoreError::Commit`]).
+    pub fn queue(&self, record: Record, claim: Option<Claim>) -> Result<()> {
+        self.committer.queue(&self.inner, record, claim)
+    }
+
+    /// Waits until everything queued is durable.
+    ///
+    /// # Errors
+    /// A commit failed ([`StoreError::Commit`]); what was queued since is not durable.
+    pub fn flush(&self) -> Result<()> {
+        self.committer.flush()
+    }
+
+    /// Runs, newest first, at most `limit`.
+    ///
+    /// # Errors
+    /// As [`Store::lookup_many`].
+    pub fn runs(&self, limit: usize) -> Result<Vec<RunRecord>> {
+        self.inner.with_index(|index| Ok(index.runs(limit)?))
+    }
+
+    /// The runs that are pinned now.
+    ///
+    /// # Errors
+    /// As [`Store::lookup_many`].
+    pub fn pins(&self) -> Result<Vec<PinRecord>> {
+        self.inner.with_index(|index| Ok(index.pins()?))
+    }
+
+    /// What a stage published on its way, newest first, at most `limit`.
+    ///
+    /// # Errors
+    /// As [`Store::lookup_many`].
+    pub fn interims(
+        &self,
+        pipeline: &str,
+        stage: &str,
+        limit: usize,
+    ) -> Result<Vec<InterimRecord>> {
+        self.inner
+            .with_index(|index| Ok(index.interims(pipeline, stage, limit)?))
+    }
+
+    /// The newest action of each item of a stage's part, sorted by item, with what went into its
+    /// key.
+    ///
+    /// # Errors
+    /// As [`Store::lookup_many`].
+    pub fn latest(&self, pipeline: &str, stage: &str, part: Part) -> Result<Vec<Latest>> {
+        self.inner
+            .with_index(|index| Ok(index.latest(pipeline, stage, part)?))
+    }
+
+    /// Key and artifact of the newest success of a stage's item (`""` for whole parts), whatever
+    /// its key would be now.
+    ///
+    /// # Errors
+    /// As [`Store::lookup_many`].
+    pub fn last_done(
+        &self,
+        pipeline: &str,
+        stage: &str,
+        part: Part,
+        item: &str,
+    ) -> Result<Option<(Digest, Artifact)>> {
+        let key = self
+            .inner
+            .with_index(|index| Ok(index.last_done(pipeline, stage, part, item)?))?;
+        let Some(key) = key else { return Ok(None) };
+        let artifact = self.lookup(&key)?.and_then(|result| match result.outcome {
+            Outcome::Done(artifact) => Some(artifact),
+            Outcome::Failed { .. } => None,
+        });
+        Ok(artifact.map(|artifact| (key, artifact)))
+    }
+
+    /// How fast a stage's part was, from the newest success of each of its items.
+    ///
+    /// # Errors
+    /// As [`Store::lookup_many`].
+    pub fn rate(&self, pipeline: &str, stage: &str, part: Part) -> Result<Rate> {
+        self.inner
+            .with_index(|index| Ok(index.rate(pipeline, stage, part)?))
+    }
+
+    /// All records in the order of their commits, from the commits themselves: the truth, for
+    /// collection and verification. A damaged commit is set aside with a warning.
+    ///
+    /// # Errors
+    /// A commit cannot be read, or what `each` says.
+    pub fn each_record(&self, mut each: impl FnMut(Ulid, Record) -> Result<()>) -> Result<()> {
+        let mut names: Vec<_> = self.inner.commit_names()?.into_iter().collect();
+        names.sort_unstable();
+        for name in names {
+            for record in self.inner.read_commit(name)?.into_iter().flatten() {
+                each(name, record)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Objects.
+impl Store {
+    /// A new empty folder on the store's file system, removed when dropped or, should the process
+    /// die, by the next one.
+    ///
+    /// # Errors
+    /// It cannot be made; the cache is read-only.
+    pub fn tmp_dir(&self) -> Result<TmpDir> {
+        let path = self.inner.lease()?.tmp_path();
+        TmpDir::create(self.inner.fs.clone(), path)
+    }
+
+    /// Moves the files `written` of a sealed output folder into the store (see
+    /// [`stage_core::Output::seal`]) and gives the artifact. Linked files are there already.
+    ///
+    /// # Errors
+    /// A file is not as the tree says, or cannot be moved.
+    pub fn adopt(&self, dir: &Path, tree: &Tree, written: &[String]) -> Result<Artifact> {
+        for name in written {
+            let path = dir.join(name);
+            let entry = tree.get(name).ok_or_else(|| StoreError::Import {
+                path: path.clone(),
+                detail: "the artifact's tree does not name it".to_owned(),
+            })?;
+            self.import_file(&path, entry.digest, entry.size)?;
+        }
+        Ok(Artifact::new(tree))
+    }
+
+    /// Moves a file of the store's file system into the store, under a digest that was computed
+    /// when it was written. An object that is there already stays untouched, unless its bytes are
+    /// wrong; then it is replaced.
+    ///
+    /// # Errors
+    /// It is no regular file or has another length, or cannot be moved.
+    pub fn import_file(&self, path: &Path, digest: Digest, size: u64) -> Result<()> {
+        let copy_to = || Ok(self.inner.lease()?.tmp_path());
+        if let Some(warning) = self.inner.objects.import(path, digest, size, copy_to)? {
+            self.inner.warn(warning);
+        }
+        Ok(())
+    }
+
+    /// Puts bytes into the store.
+    ///
+    /// # Errors
+    /// They cannot be written.
+    pub fn import_bytes(&self, bytes: &[u8]) -> Result<Entry> {
+        let path = self.inner.lease()?.tmp_path();
+        let written = self
+            .inner
+            .fs
+            .create_new(&path)
+            .and_then(|mut file| file.write_all(bytes));
+        let entry = Entry {
+            digest: Digest::of(bytes),
+            size: bytes.len() as u64,
+            self_checked: false,
+        };
+        let result = written
+            .map_err(StoreError::io("write", &path))
+            .and_then(|()| self.import_file(&path, entry.digest, entry.size));
+        if result.is_err() {
+            // Best effort: what stays is swept after this process.
+            let _ = self.inner.fs.remove_file(&path);
+        }
+        result.map(|()| entry)
+    }
+
+    /// Where an object lies or would lie. Nothing is checked.
+    pub fn object_path(&self, digest: Digest) -> PathBuf {
+        self.inner.objects.path(digest)
+    }
+
+    /// Path of an object that is there, has its length and, unless its format checks itself, its
+    /// digest. Bytes are compared once per process.
+    ///
+    /// # Errors
+    /// [`StoreError::ObjectMissing`], [`StoreError::ObjectDamaged`]: it has to be made again, and
+    /// damaged bytes have been moved out of the way. Or it cannot be read.
+    pub fn checked_path(&self, entry: &Entry) -> Result<PathBuf> {
+        self.inner.objects.checked(entry)
+    }
+
+    /// Opens an object for reading, checked as by [`Store::checked_path`].
+    ///
+    /// # Errors
+    /// As [`Store::checked_path`].
+    pub fn open_object(&self, entry: &Entry) -> Result<Box<dyn Handle>> {
+        self.inner.objects.open(entry)
+    }
+
+    /// Reads an object whole and compares the bytes that it gives.
+    ///
+    /// # Errors
+    /// As [`Store::checked_path`].
+    pub fn read_object(&self, entry: &Entry) -> Result<Vec<u8>> {
+        self.inner.objects.read(entry)
+    }
+
+    /// An artifact as a stage is given it, each file checked as by [`Store::checked_path`].
+    ///
+    /// # Errors
+    /// As [`Store::checked_path`].
+    pub fn input(&self, tree: &Tree) -> Result<Input> {
+        self.inner.objects.input(tree)
+    }
+
+    /// Moves an object to the trash, e.g. when a reader of a self-checking format found damage.
+    /// One that is gone is fine.
+    ///
+    /// # Errors
+    /// It cannot be moved.
+    pub fn set_aside(&self, digest: Digest) -> Result<()> {
+        self.inner.objects.set_aside(digest)
+    }
+
+    /// Digests of all objects, in no order.
+    ///
+    /// # Errors
+    /// A folder cannot be listed.
+    pub fn objects(&self) -> Result<Vec<Digest>> {
+        self.inner.objects.list()
+    }
+
+    /// Puts a list of digests into the store as an object, 32 bytes each, as they come. A run
+    /// records its artifacts so ([`RunStage::artifacts`]): the same list is the same object.
+    ///
+    /// # Errors
+    /// As [`Store::import_bytes`].
+    pub fn put_digests(&self, digests: &[Digest]) -> Result<Digest> {
+        let bytes: Vec<u8> = digests.iter().flat_map(|digest| digest.0).collect();
+        Ok(self.import_bytes(&bytes)?.digest)
+    }
+
+    /// Reads a list that [`Store::put_digests`] wrote.
+    ///
+    /// # Errors
+    /// It is missing or damaged, or cannot be read.
+    pub fn read_digests(&self, list: Digest) -> Result<Vec<Digest>> {
+        let path = self.object_path(list);
+        let size = match self.inner.fs.stat(&path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                return Err(StoreError::ObjectMissing { digest: list });
+            }
+            stat => stat.map_err(StoreError::io("read", &path))?.size,
+        };
+        let bytes = self.read_object(&Entry {
+            digest: list,
+            size,
+            self_checked: false,
+        })?;
+        let digests = bytes.as_chunks::<32>().0;
+        Ok(digests.iter().map(|bytes| Digest(*bytes)).collect())
+    }
+}
+
+/// Living processes.
+impl Store {
+    /// Keeps artifacts, objects and keys from collection while this process lives. To be called
+    /// with what was found in the cache and is going to be used, before relying on it.
+    ///
+    /// # Errors
+    /// The lease cannot be written.
+    pub fn hold(&self, digests: &[Digest]) -> Result<()> {
+        self.inner.lease()?.hold(digests)
+    }
+
+    /// The leases of all living processes.
+    ///
+    /// # Errors
+    /// They cannot be listed.
+    pub fn leases(&self) -> Result<Vec<LeaseInfo>> {
+        lease::living(&*self.inner.fs, &self.inner.layout)
+    }
+
+    /// Takes the right to work on an action. While another process has it, `wait` is told who (if
+    /// known already) every 100 ms at most and may give up. Afterwards ask
+    /// [`Store::lookup_fresh`]: the other may have done the work, even if this one did not wait.
+    ///
+    /// # Errors
+    /// [`StoreError::Cancelled`] if `wait` gave up; the claim cannot be written.
+    pub fn claim(
+        &self,
+        key: &Digest,
+        holder: &Holder,
+        mut wait: impl FnMut(Option<&Holder>) -> ControlFlow<()>,
+    ) -> Result<Claim> {
+        let path = self.inner.layout.claims.join(key.to_hex());
+        lease::claim(&self.inner.fs, &path, holder, &mut wait)
+    }
+
+    /// The scratch folder `key`, claimed as by [`Store::claim`]. It holds what earlier attempts
+    /// left there.
+    ///
+    /// # Errors
+    /// As [`Store::claim`], or the folder cannot be made.
+    pub fn scratch(
+        &self,
+        key: &Digest,
+        holder: &Holder,
+        mut wait: impl FnMut(Option<&Holder>) -> ControlFlow<()>,
+    ) -> Result<Scratch> {
+        let layout = &self.inner.layout;
+        let claim_path = layout.claims.join(format!("{key}.scratch"));
+        let claim = lease::claim(&self.inner.fs, &claim_path, holder, &mut wait)?;
+        let path = layout.scratch.join(key.to_hex());
+        fs::create_dir_all(&*self.inner.fs, &path).map_err(StoreError::io("create", &path))?;
+        Ok(Scratch {
+            fs: self.inner.fs.clone(),
+            path,
+            _claim: claim,
+        })
+    }
+}
+
+impl Inner {
+    /// This process' lease, taken with the first write. Then what dead processes left is swept.
+    pub(crate) fn lease(&self) -> Result<&Lease> {
+        if let Some(lease) = self.lease.get() {
+            return Ok(lease);
+        }
+        let _one = self.leasing.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(lease) = self.lease.get() {
+            return Ok(lease);
+        }
+        let lease = Lease::acquire(self.fs.clone(), self.layout.clone())?;
+        // Best effort: litter is no reason to stop.
+        let _ = lease::sweep(&*self.fs, &self.layout);
+        Ok(self.lease.get_or_init(|| lease))
+    }
+
+    pub(crate) fn warn(&self, warning: Warning) {
+        (self.warn)(warning);
+    }
+
+    pub(crate) fn pending(&self) -> MutexGuard<'_, HashMap<Digest, ActionResult>> {
+        self.pending.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn listing(&self) -> MutexGuard<'_, Listing> {
+        self.listing.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Checks the folder's format, or makes an empty store of it. `format` comes first, so that a
+/// store cut short by a crash is known for what it is.
+fn prepare(fs: &dyn Fs, root: &Path) -> Result<()> {
+    let path = root.join("format");
+    let bytes = match fs::read(fs, &path, 4096) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            fs::create_dir_all(fs, root).map_err(StoreError::io("create", root))?;
+            let entries = fs.read_dir(root).map_err(StoreError::io("list", root))?;
+            // Another process may be making it: its unfinished file begins with a dot.
+            let foreign = |name: &str| name != "format" && !name.starts_with(".format.");
+            if entries.iter().any(|e| foreign(&e.name.to_string_lossy())) {
+                // … or have made it between the two looks.
+                if fs.stat(&path).is_err() {
+                    return Err(StoreError::NotAStore {
+                        path: root.to_owned(),
+                    });
+                }
+                return prepare(fs, root);
+            }
+            let text = format!("{FORMAT_TEXT}{FORMAT}\n");
+            return fs::write_atomic(fs, &path, text.as_bytes())
+                .map_err(StoreError::io("create", path));
+        }
+        bytes => bytes.map_err(StoreError::io("read", path))?,
+    };
+    let text = String::from_utf8_lossy(&bytes);
+    let found = text.strip_prefix(FORMAT_TEXT).map(str::trim_end);
+    if found == Some(FORMAT.to_string().as_str()) {
+        return Ok(());
+    }
+    Err(StoreError::Format {
+        path: root.to_owned(),
+        found: found.map_or_else(
+            || format!("`{}`", text.trim().chars().take(40).collect::<String>()),
+            str::to_owned,
+        ),
+        expected: FORMAT,
+    })
+}
+
+/// Opens the index in the store, else in the user's state folder, else in memory.
+fn open_index(
+    fs: &dyn Fs,
+    root: &Path,
+    network: bool,
+    state: Option<&Path>,
+    warn: &(dyn Fn(Warning) + Send + Sync),
+) -> Result<Index> {
+    let fail = |error: index::IndexError| StoreError::Index {
+        reason: error.to_string(),
+    };
+    let mut reason = "no folder for it".to_owned();
+    let own = (!network).then(|| root.to_owned());
+    let state = state.map(|state| state.join(state_name(root)));
+    for dir in own.into_iter().chain(state) {
+        let opened = fs::create_dir_all(fs, &dir)
+            .map_err(index::IndexError::Io)
+            .and_then(|()| Index::open(fs, &dir));
+        match opened {
+            Ok((index, why)) => {
+                if let Some(reason) = why {
+                    warn(Warning::IndexRebuilt { reason });
+                }
+                return Ok(index);
+            }
+            Err(error) => reason = error.to_string(),
+        }
+    }
+    warn(Warning::IndexInMemory { reason });
+    Index::in_memory().map_err(fail)
+}
+
+/// Names a cache within a state folder, which several machines may share.
+fn state_name(root: &Path) -> String {
+    use std::os::unix::ffi::OsStrExt;
+    let mut hasher = stage_core::KeyHasher::new("pipeline state folder 1");
+    hasher
+        .field(lease::host_name().as_bytes())
+        .field(root.as_os_str().as_bytes());
+    hasher.finish().to_hex().chars().take(32).collect()
+}
