@@ -55,15 +55,22 @@ fn main() -> Result<(), Box<dyn Error>> {
                 tolerance: 1.0,
                 seed: 1,
             },
+            &mut || true,
         )?;
         report("random phase", Instant::now(), &random)?;
         let started = Instant::now();
-        let start = pghi(&magnitudes, &Frames::new(1), config, Pghi::default())?;
+        let start = pghi(
+            &magnitudes,
+            &Frames::new(1),
+            config,
+            Pghi::default(),
+            &mut || true,
+        )?;
         report("PGHI", started, &start)?;
         let head = Stft::new(config).and_then(|_| {
             let half = spectra.len() / 2 * config.bins();
             let known = Frames::from_vec(config.bins(), spectra.data()[..half].to_vec());
-            pghi(&magnitudes, &known, config, Pghi::default())
+            pghi(&magnitudes, &known, config, Pghi::default(), &mut || true)
         })?;
         report("PGHI, first half known", Instant::now(), &head)?;
         for (name, from) in [("random", &random), ("PGHI", &start)] {
@@ -73,7 +80,7 @@ fn main() -> Result<(), Box<dyn Error>> {
                     iterations,
                     momentum,
                 };
-                let result = griffin_lim(from.clone(), 0, config, options)?;
+                let result = griffin_lim(from.clone(), 0, config, options, &mut || true)?;
                 report(
                     &format!("GL {iterations} it, momentum {momentum}, {name}"),
                     started,

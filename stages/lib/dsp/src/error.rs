@@ -2,8 +2,8 @@
 
 /// An error of analysis or synthesis.
 ///
-/// All of them follow from the arguments; none depends on the machine's state
-/// but [`Error::Memory`].
+/// All of them follow from the arguments but [`Error::Memory`] and
+/// [`Error::Stopped`].
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
@@ -62,6 +62,16 @@ pub enum Error {
         /// The number expected.
         expected: usize,
     },
+    /// Metadata that do not describe frames.
+    #[error("metadata `{key}` is `{got}`, expected {expected}")]
+    Metadata {
+        /// The key.
+        key: &'static str,
+        /// Its value, or `missing`.
+        got: String,
+        /// What would do.
+        expected: &'static str,
+    },
     /// A result that does not fit into memory.
     #[error("no memory for {frames} frames of {width} values each; use the streaming form")]
     Memory {
@@ -70,4 +80,7 @@ pub enum Error {
         /// Values per row.
         width: usize,
     },
+    /// The caller's `go_on` said no.
+    #[error("stopped on request")]
+    Stopped,
 }

@@ -31,16 +31,18 @@ impl Default for GriffinLim {
 ///
 /// `start` is shaped `(frames, bins)`, as [`crate::stft`] and [`crate::pghi`] give
 /// it. The first `known` frames are true spectra: they are put back in each round
-/// and come out as they went in. [`istft`] makes the signal.
+/// and come out as they went in. [`istft`] makes the signal. `go_on` is asked every
+/// few milliseconds; once it says no, the work ends.
 ///
 /// # Errors
-/// A bad configuration, rows of another width, more known frames than frames, or
-/// [`Error::Memory`].
+/// A bad configuration, rows of another width, more known frames than frames,
+/// [`Error::Memory`] or [`Error::Stopped`].
 pub fn griffin_lim(
     mut start: Frames<Complex32>,
     known: usize,
     config: StftConfig,
     options: GriffinLim,
+    go_on: &mut dyn FnMut() -> bool,
 ) -> Result<Frames<Complex32>, Error> {
     check(&start, config)?;
     let bare = unpadded(config);
@@ -64,6 +66,9 @@ pub fn griffin_lim(
         let mut improve = |spectrum: &[Complex32]| {
             let places = frame * bins..(frame + 1) * bins;
             frame += 1;
+            if frame % 512 == 1 && !go_on() {
+                return Err(Error::Stopped);
+            }
             let (Some(now), Some(before), Some(wanted)) = (
                 start.data_mut().get_mut(places.clone()),
                 previous.data_mut().get_mut(places.clone()),
@@ -75,7 +80,7 @@ pub fn griffin_lim(
                 accelerate(spectrum, before, momentum, wanted, now);
             }
             before.copy_from_slice(spectrum);
-            Ok::<_, Error>(())
+            Ok(())
         };
         stream.push(&signal, &mut improve)?;
         stream.finish(&mut improve)?;

@@ -12,8 +12,11 @@
 //! SIMD level that rustfft finds at run time; on one machine they are equal from
 //! run to run.
 
+#![warn(missing_docs)]
+
 mod descriptors;
 mod error;
+mod format;
 mod frames;
 mod griffin_lim;
 mod istft;
@@ -27,6 +30,7 @@ mod window;
 
 pub use descriptors::{DESCRIPTORS, Descriptors};
 pub use error::Error;
+pub use format::{FrameFormat, MagnitudeKind};
 pub use frames::Frames;
 pub use griffin_lim::{GriffinLim, griffin_lim, spectral_convergence_db};
 pub use istft::{IstftStream, istft};

@@ -48,14 +48,24 @@ impl MagnitudeScale {
     /// # Errors
     /// [`Error::Floor`] when `floor` is out of range.
     pub fn new(window: &Window, floor: f32) -> Result<Self, Error> {
-        // Squared, e^-40 is still a normal number; the logarithm relies on that.
-        if !(-40.0..=-1.0).contains(&floor) {
-            return Err(Error::Floor { got: floor });
-        }
+        Self::check_floor(floor)?;
         Ok(Self {
             scale: (2.0 / window.sum()) as f32,
             floor,
         })
+    }
+
+    /// Whether a floor, in nepers, lies within -40 to -1.
+    ///
+    /// # Errors
+    /// [`Error::Floor`] when it does not.
+    pub fn check_floor(floor: f32) -> Result<(), Error> {
+        // Squared, e^-40 is still a normal number; the logarithm relies on that.
+        if (-40.0..=-1.0).contains(&floor) {
+            Ok(())
+        } else {
+            Err(Error::Floor { got: floor })
+        }
     }
 
     /// The least value, in nepers.

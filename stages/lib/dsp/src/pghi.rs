@@ -40,14 +40,17 @@ impl Default for Pghi {
 /// last of them, so that no seam is heard; their magnitudes in `magnitudes` are not
 /// read. Negative and non-finite magnitudes count as 0.
 ///
+/// `go_on` is asked every few milliseconds; once it says no, the work ends.
+///
 /// # Errors
-/// A bad configuration, rows of another width, more known frames than frames, or
-/// [`Error::Memory`].
+/// A bad configuration, rows of another width, more known frames than frames,
+/// [`Error::Memory`] or [`Error::Stopped`].
 pub fn pghi(
     magnitudes: &Frames<f32>,
     known: &Frames<Complex32>,
     config: StftConfig,
     options: Pghi,
+    go_on: &mut dyn FnMut() -> bool,
 ) -> Result<Frames<Complex32>, Error> {
     config.validate()?;
     let (bins, frames) = (config.bins(), magnitudes.len());
@@ -79,7 +82,7 @@ pub fn pghi(
     let first = known.len().saturating_sub(1);
     let mut field = Field::new(magnitudes, known, first, &config, options)?;
     field.seed_known(known.row(first));
-    field.integrate();
+    field.integrate(go_on)?;
     field.write(&mut out, first, known.len() - first, options.seed);
     Ok(out)
 }
@@ -131,6 +134,8 @@ struct Field {
     /// 2πa / M: the advance of bin 1 over a hop.
     advance: f64,
     heap: BinaryHeap<Border>,
+    /// Counts coefficients, to ask `go_on` now and then.
+    turn: u32,
 }
 
 impl Field {
@@ -182,6 +187,7 @@ impl Field {
             along_frequency: -gamma / (2.0 * area),
             advance: TAU * config.hop as f64 / config.n_fft as f64,
             heap: BinaryHeap::new(),
+            turn: 0,
         })
     }
 
@@ -203,8 +209,8 @@ impl Field {
 
     /// Algorithm 1: spread from the known frame, then from the loudest coefficient
     /// that is left, until all above the tolerance are done.
-    fn integrate(&mut self) {
-        self.spread();
+    fn integrate(&mut self, go_on: &mut dyn FnMut() -> bool) -> Result<(), Error> {
+        self.spread(go_on)?;
         let mut order: Vec<u32> = (0..self.log.len() as u32)
             .filter(|&at| !self.done[at as usize] && self.log[at as usize] > self.least)
             .collect();
@@ -220,13 +226,19 @@ impl Field {
                     log: self.log[at as usize],
                     at,
                 });
-                self.spread();
+                self.spread(go_on)?;
             }
         }
+        Ok(())
     }
 
-    fn spread(&mut self) {
+    fn spread(&mut self, go_on: &mut dyn FnMut() -> bool) -> Result<(), Error> {
         while let Some(Border { at, .. }) = self.heap.pop() {
+            // About every 10 ms.
+            self.turn = self.turn.wrapping_add(1);
+            if self.turn.is_multiple_of(16_384) && !go_on() {
+                return Err(Error::Stopped);
+            }
             let at = at as usize;
             let bin = at % self.bins;
             if at + self.bins < self.log.len() {
@@ -258,6 +270,7 @@ impl Field {
                 );
             }
         }
+        Ok(())
     }
 
     fn step(&mut self, from: usize, to: usize, change: f64) {

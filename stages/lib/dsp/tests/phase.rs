@@ -64,6 +64,7 @@ fn pghi_makes_chirps_consistent() {
                 &Frames::new(1),
                 config,
                 Pghi::default(),
+                &mut || true,
             )
             .unwrap();
             let level = spectral_convergence_db(&found, config).unwrap();
@@ -80,7 +81,14 @@ fn known_frames_fix_the_phase_of_what_follows() {
     let signal = chirp(0.08, 0.16, 16_384);
     let spectra = stft(&signal, SMALL).unwrap();
     let known = cut(&spectra, 100);
-    let found = pghi(&magnitudes(&spectra), &known, SMALL, Pghi::default()).unwrap();
+    let found = pghi(
+        &magnitudes(&spectra),
+        &known,
+        SMALL,
+        Pghi::default(),
+        &mut || true,
+    )
+    .unwrap();
     assert_eq!(&found.data()[..known.data().len()], known.data());
     // The reconstruction goes on in step with the true signal, not at any phase.
     let back = istft(&found, SMALL, Some(signal.len())).unwrap();
@@ -103,7 +111,7 @@ fn griffin_lim_improves_and_keeps_what_is_known() {
         tolerance: 1.0,
         seed: 9,
     };
-    let start = pghi(&wanted, &cut(&spectra, 50), SMALL, random).unwrap();
+    let start = pghi(&wanted, &cut(&spectra, 50), SMALL, random, &mut || true).unwrap();
     let level = |s: &Frames<Complex32>| spectral_convergence_db(s, SMALL).unwrap();
     let run = |iterations, momentum| {
         griffin_lim(
@@ -114,6 +122,7 @@ fn griffin_lim_improves_and_keeps_what_is_known() {
                 iterations,
                 momentum,
             },
+            &mut || true,
         )
         .unwrap()
     };
@@ -149,6 +158,19 @@ fn the_true_spectra_are_consistent() {
 }
 
 #[test]
+fn work_stops_on_request() {
+    let spectra = stft(&chirp(0.02, 0.3, 40_000), SMALL).unwrap();
+    let none = Frames::new(1);
+    let wanted = magnitudes(&spectra);
+    assert_eq!(
+        pghi(&wanted, &none, SMALL, Pghi::default(), &mut || false),
+        Err(Error::Stopped)
+    );
+    let found = griffin_lim(spectra, 0, SMALL, GriffinLim::default(), &mut || false);
+    assert_eq!(found, Err(Error::Stopped));
+}
+
+#[test]
 fn mismatches_are_errors() {
     let (wide, narrow) = (
         Frames::<f32>::zeros(129, 2).unwrap(),
@@ -157,21 +179,21 @@ fn mismatches_are_errors() {
     let known = Frames::<Complex32>::zeros(129, 3).unwrap();
     let none = Frames::new(129);
     assert_eq!(
-        pghi(&narrow, &none, SMALL, Pghi::default()),
+        pghi(&narrow, &none, SMALL, Pghi::default(), &mut || true),
         Err(Error::Bins {
             got: 100,
             expected: 129
         })
     );
     assert_eq!(
-        pghi(&wide, &known, SMALL, Pghi::default()),
+        pghi(&wide, &known, SMALL, Pghi::default(), &mut || true),
         Err(Error::FrameCount {
             what: "known",
             got: 3,
             expected: 2
         })
     );
-    assert!(griffin_lim(known, 4, SMALL, GriffinLim::default()).is_err());
+    assert!(griffin_lim(known, 4, SMALL, GriffinLim::default(), &mut || true).is_err());
 }
 
 proptest! {
@@ -189,11 +211,11 @@ proptest! {
         let values: Vec<f32> = bits.iter().map(|&b| f32::from_bits(b)).collect();
         let wanted = Frames::from_vec(9, values);
         let spectra = Frames::zeros(9, known.min(wanted.len())).unwrap();
-        let found = pghi(&wanted, &spectra, config, Pghi::default()).unwrap();
+        let found = pghi(&wanted, &spectra, config, Pghi::default(), &mut || true).unwrap();
         prop_assert_eq!(found.len(), wanted.len());
         prop_assert!(found.data().iter().all(|x| x.re.is_finite() && x.im.is_finite()));
-        let again = pghi(&wanted, &spectra, config, Pghi::default()).unwrap();
+        let again = pghi(&wanted, &spectra, config, Pghi::default(), &mut || true).unwrap();
         prop_assert!(found == again);
-        griffin_lim(found, spectra.len(), config, GriffinLim { iterations: 2, momentum: 0.99 }).unwrap();
+        griffin_lim(found, spectra.len(), config, GriffinLim { iterations: 2, momentum: 0.99 }, &mut || true).unwrap();
     }
 }
