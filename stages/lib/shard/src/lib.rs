@@ -12,6 +12,8 @@ compile_error!("segments are little-endian and mapped as they are");
 
 mod error;
 mod layout;
+mod loader;
+mod manifest;
 mod read;
 mod seal;
 mod segment;
@@ -21,7 +23,12 @@ mod write;
 
 pub use error::{Error, Result};
 pub use layout::{Column, Dtype, Field, Layout, MAX_COLUMNS, MAX_NAME, MAX_WIDTH, RowType, Values};
-pub use read::{Batch, Batches, ShardReader};
+pub use loader::{Batch, Data, Loader, LoaderOptions, Output, Remainder, Sampling, Shape, Stream};
+pub use manifest::{
+    Count, Counts, MANIFEST_VERSION, Manifest, ManifestBuilder, Parts, SegmentEntry, SegmentId,
+    Split,
+};
+pub use read::{RowBatch, RowBatches, ShardReader};
 pub use segment::{BLOCK_ROWS, CHUNK, Checked, Segment, SegmentWriter};
 pub use stats::{Statistics, Sums};
 pub use write::{FORMAT, FRAMES, Metadata, ShardOptions, ShardWriter, VERSION};

@@ -127,7 +127,7 @@ impl ShardReader {
     ///
     /// # Errors
     /// [`Error::NoColumn`], [`Error::Parquet`].
-    pub fn batches(&self, names: &[&str], rows: usize) -> Result<Batches> {
+    pub fn batches(&self, names: &[&str], rows: usize) -> Result<RowBatches> {
         let mut roots = Vec::with_capacity(names.len());
         let mut columns = Vec::with_capacity(names.len());
         for &name in names {
@@ -146,7 +146,7 @@ impl ShardReader {
             .build()
             .map_err(|e| parquet_error(&self.file, &e))
         })?;
-        Ok(Batches {
+        Ok(RowBatches {
             reader,
             columns,
             file: self.file.clone(),
@@ -183,7 +183,7 @@ impl ShardReader {
 }
 
 /// Iterator over a shard's rows, see [`ShardReader::batches`].
-pub struct Batches {
+pub struct RowBatches {
     reader: ParquetRecordBatchReader,
     columns: Vec<Column>,
     file: String,
@@ -192,8 +192,8 @@ pub struct Batches {
     failed: bool,
 }
 
-impl Iterator for Batches {
-    type Item = Result<Batch>;
+impl Iterator for RowBatches {
+    type Item = Result<RowBatch>;
 
     fn next(&mut self) -> Option<Self::Item> {
         if self.failed {
@@ -214,8 +214,8 @@ impl Iterator for Batches {
     }
 }
 
-impl Batches {
-    fn check(&mut self, batch: Option<RecordBatch>) -> Result<Option<Batch>> {
+impl RowBatches {
+    fn check(&mut self, batch: Option<RecordBatch>) -> Result<Option<RowBatch>> {
         let damaged = |reason: String| Error::Parquet {
             file: self.file.clone(),
             reason,
@@ -249,7 +249,7 @@ impl Batches {
                 )));
             }
         }
-        Ok(Some(Batch {
+        Ok(Some(RowBatch {
             batch,
             columns: self.columns.clone(),
         }))
@@ -258,12 +258,12 @@ impl Batches {
 
 /// Some rows of the columns that were asked for.
 #[derive(Clone, Debug)]
-pub struct Batch {
+pub struct RowBatch {
     batch: RecordBatch,
     columns: Vec<Column>,
 }
 
-impl Batch {
+impl RowBatch {
     /// How many rows.
     #[must_use]
     pub fn rows(&self) -> usize {

@@ -1,5 +1,7 @@
 //! Shards: what is written is read back, and no damage passes or panics.
 
+#![expect(clippy::unwrap_used, reason = "helpers of tests may panic")]
+
 use half::f16;
 use proptest::prelude::*;
 use shard::{Column, Dtype, Error, Metadata, ShardOptions, ShardReader, ShardWriter};

@@ -16,6 +16,7 @@ use super::format::{
 };
 use crate::error::{Error, Result};
 use crate::layout::{Layout, RowType};
+use crate::manifest::SegmentId;
 use crate::stats::Sums;
 use crate::write::Metadata;
 
@@ -59,6 +60,7 @@ pub struct Segment {
     header: Header,
     rows: u64,
     parts: Parts,
+    root: SegmentId,
     checked: Arc<Checked>,
 }
 
@@ -146,6 +148,7 @@ impl Segment {
             header,
             rows: trailer.rows,
             parts,
+            root: SegmentId(trailer.digest),
             checked,
         })
     }
@@ -166,6 +169,13 @@ impl Segment {
     #[must_use]
     pub fn rows(&self) -> u64 {
         self.rows
+    }
+
+    /// The digest in the trailer, under which everything else hangs: header
+    /// and sums directly, rows by the digests of their chunks.
+    #[must_use]
+    pub fn root(&self) -> SegmentId {
+        self.root
     }
 
     /// Length of the file in bytes.
@@ -299,6 +309,17 @@ impl Segment {
             at = part.end;
         }
         Ok(total)
+    }
+
+    pub(crate) fn check_rows(&self, rows: &Range<u64>) -> Result<()> {
+        if rows.start <= rows.end && rows.end <= self.rows {
+            return Ok(());
+        }
+        Err(Error::Rows {
+            file: self.file.clone(),
+            range: rows.clone(),
+            rows: self.rows,
+        })
     }
 
     fn sum_rows(&self, rows: Range<u64>) -> Result<Sums> {
