@@ -1,1 +1,31 @@
-//! engine.
+//! The engine: a graph of stages over sets of files, re-executed only where it is stale.
+//!
+//! It has no word of music: stages come in through [`stage_core::Registry`]. [`Config`] is the
+//! user's graph, [`Session`] that graph over today's files, [`Session::execute`] does what is
+//! stale, and [`store::Store`] keeps every artifact under the hash of what it depends on.
+
+#![warn(missing_docs)]
+
+pub mod config;
+mod error;
+mod event;
+mod exec;
+mod forecast;
+pub mod fs;
+mod key;
+mod process;
+mod scan;
+mod session;
+pub mod store;
+mod summary;
+mod why;
+
+pub use config::{Config, Diagnostic, Setting};
+pub use error::{EngineError, chain};
+pub use event::{Deaf, Ending, Observer, RunEvent, Who};
+pub use forecast::{Forecast, StageForecast, human_bytes, human_seconds};
+pub use process::Program;
+pub use scan::{Found, ScanError, scan};
+pub use session::{Failure, FileStatus, LeftOut, Project, Request, Session, SourceFile, State};
+pub use summary::{StageSummary, Summary, Trouble, Verdict};
+pub use why::{Cause, Change, Why};

@@ -1,0 +1,441 @@
+//! From TOML text to tables with places: types and names, before anything is connected.
+
+use std::ops::Range;
+use std::path::PathBuf;
+
+use serde_json::{Map, Value};
+use stage_core::{KindEntry, Registry, Stage};
+use toml::Spanned;
+use toml::de::{DeTable, DeValue};
+
+use super::{Diagnostic, OnBad, Origin, Setting, Source};
+
+/// A value that points back at its text.
+#[derive(Debug, Clone)]
+pub(super) struct Placed<T> {
+    pub(super) value: T,
+    pub(super) origin: Origin,
+    pub(super) span: Range<usize>,
+}
+
+impl<T> Placed<T> {
+    pub(super) fn error(&self, message: impl Into<String>) -> Diagnostic {
+        Diagnostic::new(message).at(&self.origin, self.span.clone())
+    }
+}
+
+/// `inputs`, as written.
+#[derive(Debug, Clone)]
+pub(super) enum RawInputs {
+    /// For a kind with one port.
+    List(Vec<Placed<String>>),
+    /// By port.
+    Ports(Vec<(Placed<String>, Vec<Placed<String>>)>),
+}
+
+pub(super) struct RawStage {
+    pub(super) name: Placed<String>,
+    pub(super) entry: KindEntry,
+    pub(super) stage: Box<dyn Stage>,
+    pub(super) params: Value,
+    pub(super) inputs: Option<RawInputs>,
+}
+
+pub(super) struct Document {
+    pub(super) sources: Vec<(Placed<String>, Source)>,
+    pub(super) stages: Vec<RawStage>,
+}
+
+impl Document {
+    pub(super) fn parse(
+        origin: &Origin,
+        registry: &Registry,
+        settings: &[Setting],
+    ) -> Result<Self, Diagnostic> {
+        let reader = Reader { origin };
+        let root = DeTable::parse(&origin.text).map_err(|error| {
+            let diagnostic = Diagnostic::new(error.message());
+            match error.span() {
+                Some(span) => diagnostic.at(origin, span),
+                None => diagnostic,
+            }
+        })?;
+        let mut document = Self {
+            sources: Vec::new(),
+            stages: Vec::new(),
+        };
+        let mut overrides = parse_settings(settings)?;
+        for (key, value) in root.get_ref() {
+            match key.get_ref().as_ref() {
+                "sources" => {
+                    for (name, value) in reader.table(value, "`sources`")? {
+                        let name = reader.name(name)?;
+                        let source = reader.source(&name, value)?;
+                        document.sources.push((name, source));
+                    }
+                }
+                "stages" => {
+                    for (name, value) in reader.table(value, "`stages`")? {
+                        let name = reader.name(name)?;
+                        let stage = reader.stage(name, value, registry, &mut overrides)?;
+                        document.stages.push(stage);
+                    }
+                }
+                other => {
+                    return Err(Diagnostic::new(format!("unknown table `{other}`"))
+                        .at(origin, key.span())
+                        .nearest(other, ["sources", "stages"]));
+                }
+            }
+        }
+        if let Some(unused) = overrides.iter().find(|o| !o.used) {
+            let stages = document.stages.iter().map(|s| s.name.value.as_str());
+            return Err(unused
+                .stage
+                .error(format!("there is no stage `{}`", unused.stage.value))
+                .nearest(&unused.stage.value, stages));
+        }
+        Ok(document)
+    }
+}
+
+/// One `stage.key=value`.
+struct Override {
+    stage: Placed<String>,
+    key: Placed<String>,
+    value: Placed<Value>,
+    used: bool,
+}
+
+fn parse_settings(settings: &[Setting]) -> Result<Vec<Override>, Diagnostic> {
+    let mut overrides = Vec::with_capacity(settings.len());
+    for setting in settings {
+        let origin = Origin {
+            name: setting.flag.clone(),
+            text: setting.text.clone(),
+        };
+        let text = &setting.text;
+        let shape = || {
+            Diagnostic::new("expected STAGE.KEY=VALUE")
+                .at(&origin, 0..text.len())
+                .hint("for example `--set featurize.n_fft=2048`")
+        };
+        let equals = text.find('=').ok_or_else(shape)?;
+        let dot = text[..equals].find('.').ok_or_else(shape)?;
+        let raw = text[equals + 1..].trim();
+        // What is no TOML value is a string: nobody wants to quote within quotes in a shell.
+        let value = DeValue::parse(raw)
+            .ok()
+            .and_then(|value| to_json(value.get_ref()).ok())
+            .unwrap_or_else(|| Value::String(raw.to_owned()));
+        let placed = |from: usize, to: usize| Placed {
+            value: text[from..to].trim().to_owned(),
+            origin: origin.clone(),
+            span: from..to,
+        };
+        overrides.push(Override {
+            stage: placed(0, dot),
+            key: placed(dot + 1, equals),
+            value: Placed {
+                value,
+                origin: origin.clone(),
+                span: equals + 1..text.len(),
+            },
+            used: false,
+        });
+    }
+    Ok(overrides)
+}
+
+struct Reader<'a> {
+    origin: &'a Origin,
+}
+
+type Entry<'a, 'i> = (
+    &'a Spanned<std::borrow::Cow<'i, str>>,
+    &'a Spanned<DeValue<'i>>,
+);
+
+impl Reader<'_> {
+    fn error(&self, span: Range<usize>, message: impl Into<String>) -> Diagnostic {
+        Diagnostic::new(message).at(self.origin, span)
+    }
+
+    fn placed<T>(&self, value: T, span: Range<usize>) -> Placed<T> {
+        Placed {
+            value,
+            origin: self.origin.clone(),
+            span,
+        }
+    }
+
+    fn name(&self, key: &Spanned<std::borrow::Cow<'_, str>>) -> Result<Placed<String>, Diagnostic> {
+        let name = key.get_ref().as_ref();
+        let good = |c: char| c.is_alphanumeric() || c == '_' || c == '-';
+        if name.is_empty() || name.len() > 64 || !name.chars().all(good) {
+            return Err(self
+                .error(key.span(), format!("`{name}` cannot be a name"))
+                .hint("use letters, digits, `_` and `-`, at most 64"));
+        }
+        Ok(self.placed(name.to_owned(), key.span()))
+    }
+
+    fn table<'a, 'i>(
+        &self,
+        value: &'a Spanned<DeValue<'i>>,
+        what: &str,
+    ) -> Result<Vec<Entry<'a, 'i>>, Diagnostic> {
+        match value.get_ref() {
+            DeValue::Table(table) => Ok(table.iter().collect()),
+            other => Err(self.error(
+                value.span(),
+                format!("{what} is {}, expected a table", type_name(other)),
+            )),
+        }
+    }
+
+    fn string(&self, value: &Spanned<DeValue<'_>>, key: &str) -> Result<String, Diagnostic> {
+        value.get_ref().as_str().map(str::to_owned).ok_or_else(|| {
+            let got = type_name(value.get_ref());
+            self.error(value.span(), format!("`{key}` is {got}, expected a string"))
+        })
+    }
+
+    /// A string or an array of strings.
+    fn strings(
+        &self,
+        value: &Spanned<DeValue<'_>>,
+        key: &str,
+    ) -> Result<Vec<Placed<String>>, Diagnostic> {
+        match value.get_ref() {
+            DeValue::String(text) => Ok(vec![self.placed(text.clone().into_owned(), value.span())]),
+            DeValue::Array(array) => array
+                .iter()
+                .map(|value| Ok(self.placed(self.string(value, key)?, value.span())))
+                .collect(),
+            other => Err(self.error(
+                value.span(),
+                format!(
+                    "`{key}` is {}, expected a string or an array of strings",
+                    type_name(other)
+                ),
+            )),
+        }
+    }
+
+    fn source(
+        &self,
+        name: &Placed<String>,
+        value: &Spanned<DeValue<'_>>,
+    ) -> Result<Source, Diagnostic> {
+        let mut source = Source {
+            name: name.value.clone(),
+            path: None,
+            include: Vec::new(),
+            exclude: Vec::new(),
+            on_bad: OnBad::default(),
+        };
+        for (key, value) in self.table(value, &format!("source `{}`", name.value))? {
+            match key.get_ref().as_ref() {
+                "path" => source.path = Some(PathBuf::from(self.string(value, "path")?)),
+                "include" => source.include = self.globs(value, "include")?,
+                "exclude" => source.exclude = self.globs(value, "exclude")?,
+                "on_bad" => {
+                    source.on_bad = match self.string(value, "on_bad")?.as_str() {
+                        "fail" => OnBad::Fail,
+                        "warn" => OnBad::Warn,
+                        other => {
+                            return Err(self.error(
+                                value.span(),
+                                format!("`on_bad` is \"{other}\", expected \"fail\" or \"warn\""),
+                            ));
+                        }
+                    };
+                }
+                other => {
+                    return Err(self
+                        .error(
+                            key.span(),
+                            format!("unknown key `{other}` of source `{}`", name.value),
+                        )
+                        .nearest(other, ["path", "include", "exclude", "on_bad"]));
+                }
+            }
+        }
+        Ok(source)
+    }
+
+    fn globs(&self, value: &Spanned<DeValue<'_>>, key: &str) -> Result<Vec<String>, Diagnostic> {
+        let globs = self.strings(value, key)?;
+        for glob in &globs {
+            globset::Glob::new(&glob.value)
+                .map_err(|e| glob.error(format!("`{}` is no glob: {}", glob.value, e.kind())))?;
+        }
+        Ok(globs.into_iter().map(|glob| glob.value).collect())
+    }
+
+    fn stage(
+        &self,
+        name: Placed<String>,
+        value: &Spanned<DeValue<'_>>,
+        registry: &Registry,
+        overrides: &mut [Override],
+    ) -> Result<RawStage, Diagnostic> {
+        let table = self.table(value, &format!("stage `{}`", name.value))?;
+        let mut kind = name.clone();
+        let mut inputs = None;
+        let mut given: Vec<(Placed<String>, Placed<Value>)> = Vec::new();
+        for (key, value) in table {
+            match key.get_ref().as_ref() {
+                "kind" => kind = self.placed(self.string(value, "kind")?, value.span()),
+                "inputs" => inputs = Some(self.inputs(value)?),
+                other => {
+                    let json = to_json(value.get_ref())
+                        .map_err(|message| self.error(value.span(), message))?;
+                    given.push((
+                        self.placed(other.to_owned(), key.span()),
+                        self.placed(json, value.span()),
+                    ));
+                }
+            }
+        }
+        let entry = *registry.get(&kind.value).ok_or_else(|| {
+            kind.error(format!("there is no stage kind `{}`", kind.value))
+                .nearest(&kind.value, registry.iter().map(|entry| entry.kind))
+        })?;
+        for setting in overrides.iter_mut() {
+            if setting.stage.value == name.value {
+                setting.used = true;
+                given.retain(|(key, _)| key.value != setting.key.value);
+                given.push((setting.key.clone(), setting.value.clone()));
+            }
+        }
+        let (stage, params) = read_params(&name.value, &entry, &given, &name)?;
+        Ok(RawStage {
+            name,
+            entry,
+            stage,
+            params,
+            inputs,
+        })
+    }
+
+    fn inputs(&self, value: &Spanned<DeValue<'_>>) -> Result<RawInputs, Diagnostic> {
+        let DeValue::Table(table) = value.get_ref() else {
+            return Ok(RawInputs::List(self.strings(value, "inputs")?));
+        };
+        let ports = table
+            .iter()
+            .map(|(key, value)| {
+                let port = self.placed(key.get_ref().clone().into_owned(), key.span());
+                Ok((port, self.strings(value, key.get_ref())?))
+            })
+            .collect::<Result<_, Diagnostic>>()?;
+        Ok(RawInputs::Ports(ports))
+    }
+}
+
+/// Reads a kind's parameters one by one, so that each error points at its own line.
+fn read_params(
+    stage_name: &str,
+    entry: &KindEntry,
+    given: &[(Placed<String>, Placed<Value>)],
+    stage_place: &Placed<String>,
+) -> Result<(Box<dyn Stage>, Value), Diagnostic> {
+    let of_stage = format!("of stage `{stage_name}` (kind `{}`)", entry.kind);
+    let defaults = entry.defaults();
+    let known: Vec<&str> = defaults
+        .as_object()
+        .map(|map| map.keys().map(String::as_str).collect())
+        .unwrap_or_default();
+    let mut params = Map::new();
+    for (key, value) in given {
+        if !known.contains(&key.value.as_str()) {
+            return Err(key
+                .error(format!("unknown parameter `{}` {of_stage}", key.value))
+                .nearest(&key.value, known.iter().copied()));
+        }
+        let alone = Map::from_iter([(key.value.clone(), value.value.clone())]);
+        if let Err(error) = entry.parse(&Value::Object(alone)) {
+            return Err(value
+                .error(format!("bad value of `{}` {of_stage}: {error}", key.value))
+                .hint(match defaults.get(&key.value) {
+                    Some(Value::Null) | None => "leave it out for the default".to_owned(),
+                    Some(default) => format!("the default is {default}"),
+                }));
+        }
+        params.insert(key.value.clone(), value.value.clone());
+    }
+    let (stage, resolved) = entry
+        .parse(&Value::Object(params))
+        .map_err(|error| stage_place.error(format!("bad parameters {of_stage}: {error}")))?;
+    stage.validate().map_err(|error| {
+        let place = given.iter().find(|(key, _)| key.value == error.key);
+        let message = format!("bad parameter {of_stage}: {}", error.message);
+        let diagnostic = match place {
+            Some((_, value)) => value.error(message),
+            None => stage_place.error(message),
+        };
+        match &error.hint {
+            Some(hint) => diagnostic.hint(hint),
+            None => diagnostic,
+        }
+    })?;
+    Ok((stage, resolved))
+}
+
+/// TOML to JSON. Whole floats become integers, so that `2` and `2.0` are equal everywhere.
+fn to_json(value: &DeValue<'_>) -> Result<Value, String> {
+    Ok(match value {
+        DeValue::String(text) => Value::String(text.clone().into_owned()),
+        DeValue::Boolean(value) => Value::Bool(*value),
+        DeValue::Integer(integer) => {
+            let parsed = i64::from_str_radix(integer.as_str(), integer.radix());
+            Value::from(parsed.map_err(|_| format!("`{}` is too large", integer.as_str()))?)
+        }
+        DeValue::Float(float) => {
+            let number: f64 = float
+                .as_str()
+                .parse()
+                .map_err(|_| format!("`{}` is no number", float.as_str()))?;
+            #[expect(clippy::cast_possible_truncation, reason = "checked: whole and small")]
+            if number.fract() == 0.0 && number.abs() < 9e15 {
+                Value::from(number as i64)
+            } else {
+                serde_json::Number::from_f64(number)
+                    .map(Value::Number)
+                    .ok_or_else(|| format!("`{}` is not finite", float.as_str()))?
+            }
+        }
+        DeValue::Datetime(_) => return Err("a date is no parameter value".to_owned()),
+        DeValue::Array(array) => Value::Array(
+            array
+                .iter()
+                .map(|value| to_json(value.get_ref()))
+                .collect::<Result<_, _>>()?,
+        ),
+        DeValue::Table(table) => Value::Object(
+            table
+                .iter()
+                .map(|(key, value)| {
+                    Ok((
+                        key.get_ref().clone().into_owned(),
+                        to_json(value.get_ref())?,
+                    ))
+                })
+                .collect::<Result<_, String>>()?,
+        ),
+    })
+}
+
+fn type_name(value: &DeValue<'_>) -> &'static str {
+    match value {
+        DeValue::String(_) => "a string",
+        DeValue::Integer(_) => "an integer",
+        DeValue::Float(_) => "a float",
+        DeValue::Boolean(_) => "a boolean",
+        DeValue::Datetime(_) => "a date",
+        DeValue::Array(_) => "an array",
+        DeValue::Table(_) => "a table",
+    }
+}

@@ -1,0 +1,157 @@
+//! `pipeline.toml`: sources and stages, checked before any work.
+//!
+//! ```toml
+//! [sources.corpus]
+//! path = "music"
+//!
+//! [stages.decode]
+//! inputs = ["corpus"]
+//! rate = 22050
+//! ```
+//!
+//! A stage's `kind` defaults to its name. `inputs` names stages or sources; `STAGE@SOURCE` takes
+//! only the items that came from that source. Everything else in a stage's table is a parameter of
+//! its kind. Order, comments, spelling of numbers and defaults written out leave no trace in
+//! what comes out of here.
+
+mod diagnostic;
+mod document;
+mod graph;
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use serde_json::Value;
+use stage_core::{Part, Registry, Stage};
+
+pub use diagnostic::{Diagnostic, Origin, nearest};
+pub use graph::{Graph, InputRef, NodeId};
+
+/// What becomes of a run in which an item of a source failed.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum OnBad {
+    /// The other items are done, stages that need the whole set are not, and the run fails.
+    #[default]
+    Fail,
+    /// The set goes on without the item, which is reported; the run succeeds.
+    Warn,
+}
+
+/// A set of files.
+#[derive(Debug, Clone)]
+pub struct Source {
+    /// Its name.
+    pub name: String,
+    /// Folder or file; `None` until bound on the command line.
+    pub path: Option<PathBuf>,
+    /// Globs of the relative paths that are taken; empty for all.
+    pub include: Vec<String>,
+    /// Globs of the relative paths that are not.
+    pub exclude: Vec<String>,
+    /// What a bad item does.
+    pub on_bad: OnBad,
+}
+
+/// A stage with its parameters and what they are connected to.
+#[derive(Debug)]
+pub struct StageDef {
+    /// Its name.
+    pub name: String,
+    /// Its kind.
+    pub kind: &'static str,
+    /// The kind's version.
+    pub version: u32,
+    /// The parameters, as the struct.
+    pub stage: Box<dyn Stage>,
+    /// The parameters, resolved, as JSON.
+    pub params: Value,
+    /// Port → what is connected to it, in the order written.
+    pub inputs: BTreeMap<&'static str, Vec<InputRef>>,
+}
+
+impl StageDef {
+    /// Whether it has this part.
+    pub fn has(&self, part: Part) -> bool {
+        self.stage.parts().contains(&part)
+    }
+
+    /// Name of the port that feeds the item part.
+    pub fn item_port(&self) -> Option<&'static str> {
+        if !self.has(Part::Item) {
+            return None;
+        }
+        self.stage
+            .ports()
+            .iter()
+            .find(|port| port.takes == stage_core::PortTakes::Items)
+            .map(|port| port.name)
+    }
+}
+
+/// A parsed and checked `pipeline.toml`.
+#[derive(Debug)]
+pub struct Config {
+    /// The file it was read from.
+    pub file: PathBuf,
+    /// Folder that relative paths start from.
+    pub root: PathBuf,
+    /// Sources and stages, connected.
+    pub graph: Graph,
+}
+
+/// An override from the command line, `stage.key=value`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Setting {
+    /// How the user wrote it, e.g. `--set` or `--seed`, for messages.
+    pub flag: String,
+    /// The whole text.
+    pub text: String,
+}
+
+impl Config {
+    /// Reads and checks the file at `file`.
+    ///
+    /// # Errors
+    /// It cannot be read, is no TOML, or says something that is not so; see [`Diagnostic`].
+    pub fn load(
+        file: &Path,
+        registry: &Registry,
+        settings: &[Setting],
+    ) -> Result<Self, Diagnostic> {
+        let text = std::fs::read_to_string(file).map_err(|error| {
+            let diagnostic = Diagnostic::new(format!("cannot read `{}`: {error}", file.display()));
+            if error.kind() == std::io::ErrorKind::NotFound {
+                diagnostic
+                    .hint("`pipeline init --corpus DIR` writes one here; `-C DIR` goes elsewhere")
+            } else {
+                diagnostic
+            }
+        })?;
+        Self::parse(file, text, registry, settings)
+    }
+
+    /// Checks `text` as the content of `file`.
+    ///
+    /// # Errors
+    /// As [`Config::load`].
+    pub fn parse(
+        file: &Path,
+        text: String,
+        registry: &Registry,
+        settings: &[Setting],
+    ) -> Result<Self, Diagnostic> {
+        let name = file.file_name().map_or_else(
+            || file.display().to_string(),
+            |n| n.to_string_lossy().into_owned(),
+        );
+        let origin = Origin { name, text };
+        let document = document::Document::parse(&origin, registry, settings)?;
+        let graph = Graph::connect(document)?;
+        let parent = file.parent().filter(|p| !p.as_os_str().is_empty());
+        Ok(Self {
+            file: file.to_owned(),
+            root: parent.unwrap_or(Path::new(".")).to_owned(),
+            graph,
+        })
+    }
+}

@@ -1,0 +1,110 @@
+//! Fingerprints of actions.
+//!
+//! A key is hashed over kind, version, part, parameters and the digests of the inputs: contents,
+//! never names, paths or times.
+
+use std::collections::BTreeMap;
+
+use serde_json::Value;
+use stage_core::{Digest, KeyHasher, Part, canonical_json};
+
+use crate::config::StageDef;
+
+/// One item that enters the key of a whole part. Sorted and made distinct, so that order, names
+/// and duplicates of files do not matter.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Member {
+    /// Digest of what the item is, whatever the parameters.
+    pub(crate) identity: Digest,
+    /// Digest of its artifact.
+    pub(crate) artifact: Digest,
+    /// What the stage made of its name.
+    pub(crate) label: Option<String>,
+}
+
+/// The parameters of a stage as they enter the key of `part`: those that it reads, files by
+/// digest, as canonical JSON.
+pub(crate) fn key_params(def: &StageDef, part: Part, files: &BTreeMap<String, Digest>) -> String {
+    params_without(def, files, def.stage.unread_by(part))
+}
+
+/// The parameters without `names`, files by digest, as canonical JSON.
+pub(crate) fn params_without(
+    def: &StageDef,
+    files: &BTreeMap<String, Digest>,
+    names: &[&str],
+) -> String {
+    canonical_json(&without(def, files, names))
+}
+
+/// The parameters with files by digest.
+pub(crate) fn road_params(def: &StageDef, files: &BTreeMap<String, Digest>) -> Value {
+    without(def, files, &[])
+}
+
+fn without(def: &StageDef, files: &BTreeMap<String, Digest>, names: &[&str]) -> Value {
+    let mut params = def.params.clone();
+    if let Value::Object(map) = &mut params {
+        map.retain(|key, _| !names.contains(&key.as_str()));
+        for (key, digest) in files {
+            if let Some(value) = map.get_mut(key) {
+                *value = serde_json::json!({ "file": digest });
+            }
+        }
+    }
+    params
+}
+
+/// What the keys of all actions of one stage and part have in common.
+#[derive(Debug, Clone)]
+pub(crate) struct KeyBase {
+    pub(crate) kind: &'static str,
+    pub(crate) version: u32,
+    pub(crate) part: Part,
+    pub(crate) params: String,
+    pub(crate) road: Option<String>,
+}
+
+impl KeyBase {
+    fn hasher(&self) -> KeyHasher {
+        let mut hasher = KeyHasher::new("pipeline action 1");
+        hasher
+            .field(self.kind.as_bytes())
+            .field(&self.version.to_le_bytes())
+            .field(self.part.name().as_bytes())
+            .field(self.params.as_bytes());
+        if let Some(road) = &self.road {
+            hasher.field(road.as_bytes());
+        }
+        hasher
+    }
+
+    /// Key of an item's action.
+    pub(crate) fn item(&self, input: Digest) -> Digest {
+        self.hasher().field(&input.0).finish()
+    }
+
+    /// Key of a whole or finish part.
+    pub(crate) fn whole(
+        &self,
+        ports: &BTreeMap<String, Vec<Member>>,
+        previous: Option<Digest>,
+    ) -> Digest {
+        let mut hasher = self.hasher();
+        hasher.count(ports.len());
+        for (port, members) in ports {
+            hasher.field(port.as_bytes()).count(members.len());
+            for member in members {
+                hasher
+                    .field(&member.identity.0)
+                    .field(&member.artifact.0)
+                    .count(usize::from(member.label.is_some()))
+                    .field(member.label.as_deref().unwrap_or_default().as_bytes());
+            }
+        }
+        if let Some(previous) = previous {
+            hasher.field(&previous.0);
+        }
+        hasher.finish()
+    }
+}

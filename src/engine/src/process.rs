@@ -1,0 +1,276 @@
+//! Worker processes: jobs that read foreign bytes or need another executable.
+//!
+//! A worker is started when first needed and kept for the next job. One that dies, says nothing
+//! for too long or is cancelled costs its job alone: it is killed and replaced. Workers are in
+//! process groups of their own, so that Ctrl-C at the terminal reaches the engine only; they end
+//! when their standard input closes, so that they never outlive it for long.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::path::PathBuf;
+use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use stage_core::worker::{FromWorker, Job, PROTOCOL, ToWorker};
+use stage_core::{Cancel, Event, StageError, Tree};
+
+/// How a worker program is started.
+#[derive(Debug, Clone)]
+pub struct Program {
+    /// The executable.
+    pub path: PathBuf,
+    /// Its arguments.
+    pub args: Vec<String>,
+}
+
+/// What the engine does with what a job says on its way.
+pub(crate) trait Attend {
+    /// The stage said something.
+    fn event(&mut self, event: Event);
+    /// An interim artifact lies ready.
+    fn interim(
+        &mut self,
+        step: u64,
+        dir: PathBuf,
+        tree: Tree,
+        written: Vec<String>,
+    ) -> Result<(), String>;
+}
+
+/// How patient the engine is with a job.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Patience {
+    /// A worker that says nothing for so long is taken for hung.
+    pub(crate) silence: Option<Duration>,
+    /// How long a cancelled job may take to save its state.
+    pub(crate) farewell: Duration,
+}
+
+/// A running worker.
+#[derive(Debug)]
+pub(crate) struct Worker {
+    child: Child,
+    input: ChildStdin,
+    messages: Receiver<FromWorker>,
+    complaints: Arc<Mutex<Vec<u8>>>,
+    /// Machine class of what it computes.
+    pub(crate) class: String,
+}
+
+/// How often a cancellation is looked for.
+const TICK: Duration = Duration::from_millis(50);
+/// How long a program may take to say hello. Libtorch with CUDA takes seconds from a cold disk.
+const HELLO: Duration = Duration::from_secs(120);
+/// How much of a worker's last words is kept.
+const LAST_WORDS: usize = 4096;
+
+impl Worker {
+    /// Starts `program` and hears its hello.
+    pub(crate) fn start(program: &Program) -> Result<Self, StageError> {
+        let shown = program.path.display();
+        let mut child = Command::new(&program.path)
+            .args(&program.args)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .process_group(0)
+            .spawn()
+            .map_err(|error| {
+                StageError::Environment(if error.kind() == std::io::ErrorKind::NotFound {
+                    format!("`{shown}` is not there: build or install it beside `pipeline`")
+                } else {
+                    format!("`{shown}` cannot be started: {error}")
+                })
+            })?;
+        let missing = || StageError::Environment(format!("`{shown}` has no standard streams"));
+        let input = child.stdin.take().ok_or_else(missing)?;
+        let output = child.stdout.take().ok_or_else(missing)?;
+        let errors = child.stderr.take().ok_or_else(missing)?;
+        let complaints = Arc::new(Mutex::new(Vec::new()));
+        let (sender, messages) = channel();
+        std::thread::spawn(move || {
+            for line in BufReader::new(output).lines() {
+                let Ok(line) = line else { return };
+                // What is no message is somebody's print: libraries do that.
+                if let Ok(message) = serde_json::from_str(&line)
+                    && sender.send(message).is_err()
+                {
+                    return;
+                }
+            }
+        });
+        let words = Arc::clone(&complaints);
+        std::thread::spawn(move || listen(errors, &words));
+        let mut worker = Self {
+            child,
+            input,
+            messages,
+            complaints,
+            class: String::new(),
+        };
+        match worker.messages.recv_timeout(HELLO) {
+            Ok(FromWorker::Hello {
+                protocol, class, ..
+            }) if protocol == PROTOCOL => {
+                worker.class = class;
+                Ok(worker)
+            }
+            Ok(_) => Err(StageError::Environment(format!(
+                "`{shown}` speaks another protocol than {PROTOCOL}: it is of another build"
+            ))),
+            Err(_) => Err(StageError::Environment(format!(
+                "`{shown}` did not start: {}",
+                worker.epitaph()
+            ))),
+        }
+    }
+
+    /// Has `job` done. On an error for which [`Worker::is_usable`] no longer holds, drop it.
+    pub(crate) fn perform(
+        &mut self,
+        job: &Job,
+        patience: Patience,
+        cancel: &Cancel,
+        attend: &mut dyn Attend,
+    ) -> Result<(Tree, Vec<String>), StageError> {
+        self.send(&ToWorker::Job(Box::new(job.clone())))?;
+        let mut heard = Instant::now();
+        let mut cancelled: Option<Instant> = None;
+        loop {
+            match self.messages.recv_timeout(TICK) {
+                Ok(FromWorker::Done { tree, written }) => return Ok((tree, written)),
+                Ok(FromWorker::Failed { class, reason }) => {
+                    use stage_core::FailureClass as Class;
+                    return Err(match class {
+                        Class::Content => StageError::Content(reason),
+                        Class::Environment => StageError::Environment(reason),
+                        Class::Cancelled => StageError::Cancelled,
+                        Class::Paused => StageError::Paused(reason),
+                    });
+                }
+                Ok(FromWorker::Event { event }) => attend.event(event),
+                Ok(FromWorker::Interim {
+                    step,
+                    dir,
+                    tree,
+                    written,
+                }) => {
+                    let error = attend.interim(step, dir, tree, written).err();
+                    self.send(&ToWorker::Published { error })?;
+                }
+                Ok(FromWorker::Hello { .. }) => {}
+                Err(RecvTimeoutError::Timeout) => {
+                    if let Some(silence) = patience.silence
+                        && heard.elapsed() > silence
+                    {
+                        self.kill();
+                        return Err(StageError::Environment(format!(
+                            "no sign of life for {} s: its reader was stopped",
+                            silence.as_secs()
+                        )));
+                    }
+                    if cancel.is_set() && cancelled.is_none() {
+                        cancelled = Some(Instant::now());
+                        self.send(&ToWorker::Cancel)?;
+                    }
+                    if cancelled.is_some_and(|since| since.elapsed() > patience.farewell) {
+                        self.kill();
+                        return Err(StageError::Cancelled);
+                    }
+                    continue;
+                }
+                Err(RecvTimeoutError::Disconnected) => {
+                    return Err(StageError::Environment(self.epitaph()));
+                }
+            }
+            heard = Instant::now();
+        }
+    }
+
+    /// Whether it can take another job.
+    pub(crate) fn is_usable(&mut self) -> bool {
+        matches!(self.child.try_wait(), Ok(None))
+    }
+
+    fn send(&mut self, message: &ToWorker) -> Result<(), StageError> {
+        let mut line = serde_json::to_vec(message)
+            .map_err(|e| StageError::Environment(format!("a job cannot be written: {e}")))?;
+        line.push(b'\n');
+        let sent = self
+            .input
+            .write_all(&line)
+            .and_then(|()| self.input.flush());
+        sent.map_err(|_| StageError::Environment(self.epitaph()))
+    }
+
+    fn kill(&mut self) {
+        // It may have ended by itself meanwhile.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+
+    /// Why it is gone. Waits for it.
+    fn epitaph(&mut self) -> String {
+        self.kill_after(Duration::from_secs(2));
+        let cause = match self.child.wait() {
+            Ok(status) => describe(status),
+            Err(error) => format!("its end is unknown: {error}"),
+        };
+        let words = self
+            .complaints
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        let words = String::from_utf8_lossy(&words);
+        let last = words.lines().rev().find(|line| !line.trim().is_empty());
+        match last {
+            Some(line) => format!("its reader {cause}; it said: {}", line.trim()),
+            None => format!("its reader {cause}"),
+        }
+    }
+
+    fn kill_after(&mut self, grace: Duration) {
+        let until = Instant::now() + grace;
+        while Instant::now() < until {
+            if !self.is_usable() {
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        let _ = self.child.kill();
+    }
+}
+
+impl Drop for Worker {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+fn describe(status: ExitStatus) -> String {
+    match (status.code(), status.signal()) {
+        // SIGABRT is what Rust's allocator raises when the limit refuses memory.
+        (_, Some(6)) => "gave up (out of memory, or an internal error)".to_owned(),
+        (_, Some(9)) => "was killed (by the system for memory, or by hand)".to_owned(),
+        (_, Some(signal)) => format!("crashed with signal {signal}"),
+        (Some(0), None) => "ended".to_owned(),
+        (Some(code), None) => format!("ended with code {code}"),
+        (None, None) => "ended".to_owned(),
+    }
+}
+
+fn listen(mut errors: impl Read, words: &Mutex<Vec<u8>>) {
+    let mut buffer = [0; 1024];
+    while let Ok(n) = errors.read(&mut buffer) {
+        if n == 0 {
+            return;
+        }
+        let mut words = words.lock().unwrap_or_else(PoisonError::into_inner);
+        words.extend_from_slice(&buffer[..n]);
+        if words.len() > 2 * LAST_WORDS {
+            let cut = words.len() - LAST_WORDS;
+            words.drain(..cut);
+        }
+    }
+}

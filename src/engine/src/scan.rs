@@ -1,0 +1,270 @@
+//! From a source to its files.
+//!
+//! Folders are walked in order of names, links followed, cycles noticed. Names that begin with a
+//! dot are left out, as are those that the source's globs exclude.
+
+use std::ffi::OsStr;
+use std::path::{Path, PathBuf};
+
+use globset::{Glob, GlobSet, GlobSetBuilder};
+
+use crate::config::Source;
+use crate::fs::{FileKind, Fs};
+
+/// A file of a source.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Found {
+    /// Path relative to the source, with `/`; bytes that are not UTF-8 are shown as `\xHH`.
+    pub name: String,
+    /// Where it is.
+    pub path: PathBuf,
+    /// Its extension in lower case, without the dot; empty for none.
+    pub extension: String,
+    /// Length in bytes.
+    pub size: u64,
+    /// Why it cannot be read, if that is known already: a folder, a dangling link, a device.
+    pub unusable: Option<String>,
+}
+
+/// A source that cannot be listed.
+#[derive(Debug, thiserror::Error)]
+pub enum ScanError {
+    /// The path does not exist or cannot be read.
+    #[error("source `{source_name}` cannot be read at `{}`", path.display())]
+    Root {
+        /// Name of the source.
+        source_name: String,
+        /// Its path.
+        path: PathBuf,
+        /// The cause.
+        #[source]
+        source: std::io::Error,
+    },
+    /// A glob of the source is none.
+    #[error("source `{source_name}` has a bad glob")]
+    Glob {
+        /// Name of the source.
+        source_name: String,
+        /// The cause.
+        #[source]
+        source: globset::Error,
+    },
+}
+
+/// How deep folders are followed.
+const MAX_DEPTH: usize = 64;
+
+/// Lists the files of `source` below `root` (or `root` itself, if it is a file), sorted by name.
+///
+/// # Errors
+/// The root itself cannot be read. What is below it and cannot is listed as unusable.
+pub fn scan(fs: &dyn Fs, source: &Source, root: &Path) -> Result<Vec<Found>, ScanError> {
+    let fail = |error| ScanError::Root {
+        source_name: source.name.clone(),
+        path: root.to_owned(),
+        source: error,
+    };
+    let globs = |patterns: &[String]| {
+        build(patterns).map_err(|error| ScanError::Glob {
+            source_name: source.name.clone(),
+            source: error,
+        })
+    };
+    let mut walk = Walk {
+        fs,
+        include: globs(&source.include)?,
+        take_all: source.include.is_empty(),
+        exclude: globs(&source.exclude)?,
+        found: Vec::new(),
+        open: Vec::new(),
+    };
+    let stat = fs.stat(root).map_err(fail)?;
+    if stat.kind == FileKind::Dir {
+        walk.open.push((stat.dev, stat.ino));
+        walk.folder(root, "").map_err(fail)?;
+    } else {
+        let name = show(root.file_name().unwrap_or(root.as_os_str()));
+        walk.file(root.to_owned(), name, Ok(stat));
+    }
+    walk.found
+        .sort_by(|a, b| a.name.cmp(&b.name).then_with(|| a.path.cmp(&b.path)));
+    Ok(walk.found)
+}
+
+fn build(patterns: &[String]) -> Result<GlobSet, globset::Error> {
+    let mut set = GlobSetBuilder::new();
+    for pattern in patterns {
+        set.add(Glob::new(pattern)?);
+    }
+    set.build()
+}
+
+struct Walk<'a> {
+    fs: &'a dyn Fs,
+    include: GlobSet,
+    take_all: bool,
+    exclude: GlobSet,
+    found: Vec<Found>,
+    /// The folders above, by device and inode: a link back to one is a cycle.
+    open: Vec<(u64, u64)>,
+}
+
+impl Walk<'_> {
+    fn folder(&mut self, dir: &Path, prefix: &str) -> std::io::Result<()> {
+        for entry in self.fs.read_dir(dir)? {
+            if entry.name.as_encoded_bytes().first() == Some(&b'.') {
+                continue;
+            }
+            let name = format!("{prefix}{}", show(&entry.name));
+            let path = dir.join(&entry.name);
+            if self.exclude.is_match(&name) {
+                continue;
+            }
+            let stat = self.fs.stat(&path);
+            match stat {
+                Ok(stat) if stat.kind == FileKind::Dir => {
+                    self.subfolder(path, name, stat.dev, stat.ino)
+                }
+                stat => self.file(path, name, stat),
+            }
+        }
+        Ok(())
+    }
+
+    fn subfolder(&mut self, path: PathBuf, name: String, dev: u64, ino: u64) {
+        if self.open.contains(&(dev, ino)) {
+            self.unusable(path, name, "a link back to a folder above it".to_owned());
+            return;
+        }
+        if self.open.len() >= MAX_DEPTH {
+            self.unusable(path, name, format!("more than {MAX_DEPTH} folders deep"));
+            return;
+        }
+        let before = self.found.len();
+        self.open.push((dev, ino));
+        let walked = self.folder(&path, &format!("{name}/"));
+        self.open.pop();
+        match walked {
+            Err(error) => self.unusable(path, name, format!("cannot be listed: {error}")),
+            // An empty folder may look like a file by its name; whether that matters is for
+            // whoever knows which extensions are wanted.
+            Ok(()) if self.found.len() == before && path.extension().is_some() => {
+                self.unusable(path, name, "a folder, expected a file".to_owned());
+            }
+            Ok(()) => {}
+        }
+    }
+
+    fn file(&mut self, path: PathBuf, name: String, stat: std::io::Result<crate::fs::Stat>) {
+        if !self.take_all && !self.include.is_match(&name) {
+            return;
+        }
+        match stat {
+            Ok(stat) if stat.kind == FileKind::File => self.found.push(Found {
+                extension: extension(&path),
+                name,
+                path,
+                size: stat.size,
+                unusable: None,
+            }),
+            Ok(_) => self.unusable(path, name, "no regular file".to_owned()),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                self.unusable(path, name, "a link to nothing".to_owned());
+            }
+            Err(error) => self.unusable(path, name, format!("cannot be read: {error}")),
+        }
+    }
+
+    fn unusable(&mut self, path: PathBuf, name: String, reason: String) {
+        self.found.push(Found {
+            extension: extension(&path),
+            name,
+            path,
+            size: 0,
+            unusable: Some(reason),
+        });
+    }
+}
+
+fn extension(path: &Path) -> String {
+    path.extension()
+        .map(|e| e.to_string_lossy().to_lowercase())
+        .unwrap_or_default()
+}
+
+/// A name for people; distinct bytes give distinct names.
+fn show(name: &OsStr) -> String {
+    let bytes = name.as_encoded_bytes();
+    let mut text = String::with_capacity(bytes.len());
+    for chunk in bytes.utf8_chunks() {
+        text.push_str(chunk.valid());
+        for byte in chunk.invalid() {
+            text.push_str(&format!("\\x{byte:02X}"));
+        }
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::OnBad;
+    use crate::fs::RealFs;
+
+    fn source(include: &[&str], exclude: &[&str]) -> Source {
+        let own = |list: &[&str]| list.iter().map(|s| (*s).to_owned()).collect();
+        Source {
+            name: "corpus".into(),
+            path: None,
+            include: own(include),
+            exclude: own(exclude),
+            on_bad: OnBad::Fail,
+        }
+    }
+
+    fn names(root: &Path, source: &Source) -> Vec<String> {
+        scan(&RealFs::default(), source, root)
+            .unwrap()
+            .into_iter()
+            .map(|f| match f.unusable {
+                Some(reason) => format!("{}: {reason}", f.name),
+                None => f.name,
+            })
+            .collect()
+    }
+
+    #[test]
+    fn lists_sorted_with_globs_links_and_oddities() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = dir.path();
+        for name in ["b.wav", "a/x.WAV", "a/y.txt", ".hidden", "z/.git"] {
+            let path = root.join(name);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, b"x").unwrap();
+        }
+        std::fs::create_dir(root.join("x.flac")).unwrap();
+        std::os::unix::fs::symlink(root, root.join("a/loop")).unwrap();
+        std::os::unix::fs::symlink("nowhere", root.join("dead.wav")).unwrap();
+        assert_eq!(
+            names(root, &source(&[], &[])),
+            [
+                "a/loop: a link back to a folder above it",
+                "a/x.WAV",
+                "a/y.txt",
+                "b.wav",
+                "dead.wav: a link to nothing",
+                "x.flac: a folder, expected a file",
+            ]
+        );
+        assert_eq!(
+            names(root, &source(&["**/*.WAV"], &["b*"])),
+            [
+                "a/loop: a link back to a folder above it",
+                "a/x.WAV",
+                "x.flac: a folder, expected a file",
+            ]
+        );
+        assert_eq!(names(&root.join("b.wav"), &source(&[], &[])), ["b.wav"]);
+        assert!(scan(&RealFs::default(), &source(&[], &[]), &root.join("nope")).is_err());
+    }
+}

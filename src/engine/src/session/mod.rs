@@ -1,0 +1,286 @@
+//! A graph over today's files: which actions there are, and which of them are stale.
+//!
+//! [`Session::prepare`] walks the demanded part of the graph from the sources to the targets,
+//! hashes what the stat cache does not vouch for, computes the keys that can be known and looks
+//! them up. What it cannot know before work is done waits: if an action gives the bytes that it
+//! gave before, what follows it is found in the cache after all (early cut-off).
+
+mod demand;
+mod intake;
+mod resolve;
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use stage_core::{Cancel, DeviceChoice, Digest, FailureClass, Part, Registry};
+
+pub use demand::LeftOut;
+pub use intake::{FileStatus, SourceFile};
+pub(crate) use resolve::{Gathered, PREVIOUS, Readiness};
+
+use crate::config::{Config, Graph};
+use crate::error::EngineError;
+use crate::fs::Fs;
+use crate::key::KeyBase;
+use crate::process::Program;
+use crate::store::{Artifact, StageSettings, Store};
+
+/// Everything that stays the same from run to run.
+pub struct Project {
+    /// The graph.
+    pub config: Config,
+    /// Name of the pipeline, so that a cache can serve several: the path of its file.
+    pub name: String,
+    /// The cache.
+    pub store: Store,
+    /// The seam to the disk.
+    pub fs: Arc<dyn Fs>,
+    /// The kinds that this program does itself.
+    pub registry: Registry,
+    /// How `pipeline worker` is started.
+    pub worker: Program,
+    /// Folder of the other executables.
+    pub programs: PathBuf,
+    /// Version of this program.
+    pub version: String,
+}
+
+impl std::fmt::Debug for Project {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Project")
+            .field("name", &self.name)
+            .field("store", &self.store.root())
+            .finish_non_exhaustive()
+    }
+}
+
+/// What is asked of a run.
+#[derive(Debug, Clone, Default)]
+pub struct Request {
+    /// Names of stages; empty for every stage whose sources are bound.
+    pub targets: Vec<String>,
+    /// Sources bound on the command line.
+    pub bindings: BTreeMap<String, PathBuf>,
+    /// Artifacts that stand in for what is connected to a port: (stage, port) → artifact.
+    pub artifacts: BTreeMap<(String, String), Artifact>,
+    /// Stages to execute although they are fresh.
+    pub force: BTreeSet<String>,
+    /// Whether remembered failures are tried again.
+    pub retry_failed: bool,
+    /// Whether every byte of the sources is hashed anew.
+    pub paranoid: bool,
+    /// Whether nothing more is started after the first failure.
+    pub fail_fast: bool,
+    /// Number of actions at a time; 0 for one per core.
+    pub jobs: usize,
+    /// Device of the stages that compute on one.
+    pub device: DeviceChoice,
+    /// The command line, for the history.
+    pub command: String,
+    /// Where `runs/<id>` of this run goes; `None` for nowhere.
+    pub runs_dir: Option<PathBuf>,
+}
+
+/// Index of an action in a session.
+pub(crate) type NodeIndex = usize;
+
+/// Why an action has no artifact.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Failure {
+    /// The reason, on one line.
+    pub reason: String,
+    /// Its class.
+    pub class: FailureClass,
+    /// Whether it was found in the cache, not met in this run.
+    pub remembered: bool,
+}
+
+/// Where an action stands.
+#[derive(Debug, Clone, PartialEq)]
+pub enum State {
+    /// Its inputs are not known yet.
+    Waiting,
+    /// Its key is known and not in the cache.
+    Stale,
+    /// It is being done.
+    Running,
+    /// Found in the cache.
+    Fresh,
+    /// Done in this run.
+    Executed,
+    /// It failed.
+    Failed(Failure),
+    /// Something that it needs failed; says what.
+    Blocked(String),
+}
+
+impl State {
+    /// Whether it has an artifact.
+    pub fn is_done(&self) -> bool {
+        matches!(self, Self::Fresh | Self::Executed)
+    }
+
+    /// Whether nothing will change it any more.
+    pub fn is_settled(&self) -> bool {
+        !matches!(self, Self::Waiting | Self::Stale | Self::Running)
+    }
+}
+
+/// An action.
+#[derive(Debug)]
+pub(crate) struct Node {
+    pub(crate) stage: usize,
+    pub(crate) part: Part,
+    /// For an item: its source, and the files that have its content, the first by name first.
+    pub(crate) source: usize,
+    pub(crate) files: Vec<u32>,
+    /// For an item: the action whose artifact it maps; `None` at a source.
+    pub(crate) upstream: Option<NodeIndex>,
+    pub(crate) state: State,
+    pub(crate) key: Option<Digest>,
+    pub(crate) artifact: Option<Artifact>,
+    /// What the item is, whatever the parameters (see [`stage_core::IDENTITY`]).
+    pub(crate) identity: Digest,
+    /// Seconds that it took, now or when it was cached.
+    pub(crate) seconds: f64,
+    /// Bytes that it read, likewise.
+    pub(crate) bytes: u64,
+    /// Must be executed although its key is known: forced, or its artifact was damaged.
+    pub(crate) again: bool,
+}
+
+/// The items of one stage and source.
+type ItemSets = HashMap<(usize, usize), Vec<NodeIndex>>;
+
+/// A prepared run.
+#[derive(Debug)]
+pub struct Session<'a> {
+    pub(crate) project: &'a Project,
+    pub(crate) request: Request,
+    /// Source → its files, for those that are demanded and bound.
+    pub(crate) sources: BTreeMap<usize, Vec<SourceFile>>,
+    pub(crate) nodes: Vec<Node>,
+    pub(crate) items: ItemSets,
+    pub(crate) wholes: BTreeMap<usize, NodeIndex>,
+    pub(crate) finishes: BTreeMap<usize, NodeIndex>,
+    /// (stage, part) → what its keys have in common.
+    pub(crate) bases: BTreeMap<(usize, Part), (KeyBase, Arc<StageSettings>)>,
+    /// Stage → file parameter → object.
+    pub(crate) files: BTreeMap<usize, BTreeMap<String, (Digest, PathBuf)>>,
+    /// Stages that a bare run left out.
+    pub left_out: Vec<LeftOut>,
+    /// Artifacts that stand in for ports, by stage index and port.
+    pub(crate) stand_ins: BTreeMap<(usize, String), Artifact>,
+}
+
+impl<'a> Session<'a> {
+    /// The graph.
+    pub fn graph(&self) -> &'a Graph {
+        &self.project.config.graph
+    }
+
+    /// Finds out which actions there are and which are stale. Changes nothing but the stat cache
+    /// and, for file parameters, adds their content to the store.
+    ///
+    /// # Errors
+    /// Unknown targets, unbound or unreadable sources, a store that does not work.
+    pub fn prepare(
+        project: &'a Project,
+        request: Request,
+        cancel: &Cancel,
+    ) -> Result<Self, EngineError> {
+        let demand = demand::Demand::of(&project.config.graph, &request)?;
+        let mut session = Self {
+            project,
+            request,
+            sources: BTreeMap::new(),
+            nodes: Vec::new(),
+            items: HashMap::new(),
+            wholes: BTreeMap::new(),
+            finishes: BTreeMap::new(),
+            bases: BTreeMap::new(),
+            files: BTreeMap::new(),
+            left_out: demand.left_out.clone(),
+            stand_ins: demand.stand_ins.clone(),
+        };
+        session.take_in(&demand, cancel)?;
+        session.file_params(&demand, cancel)?;
+        session.key_bases(&demand);
+        session.resolve(&demand)?;
+        Ok(session)
+    }
+
+    /// All actions of a stage: its items by source, its whole part, its finish part.
+    pub(crate) fn nodes_of(&self, stage: usize) -> impl Iterator<Item = &Node> {
+        self.nodes.iter().filter(move |node| node.stage == stage)
+    }
+
+    /// Name for people: the path of an item, nothing for the other parts.
+    pub(crate) fn item_name(&self, node: &Node) -> &str {
+        if node.part != Part::Item {
+            return "";
+        }
+        node.files
+            .first()
+            .and_then(|file| self.sources.get(&node.source)?.get(*file as usize))
+            .map_or("", |file| file.found.name.as_str())
+    }
+
+    /// How many actions of each stage there are in each state, in the order of the graph; stages
+    /// that are not demanded are not listed.
+    pub fn counts(&self) -> Vec<(&'a str, BTreeMap<&'static str, u64>)> {
+        let mut counts: BTreeMap<usize, BTreeMap<&'static str, u64>> = BTreeMap::new();
+        for node in &self.nodes {
+            let name = match node.state {
+                State::Fresh | State::Executed => "fresh",
+                State::Stale | State::Waiting | State::Running => "stale",
+                State::Failed(_) => "failed",
+                State::Blocked(_) => "blocked",
+            };
+            *counts
+                .entry(node.stage)
+                .or_default()
+                .entry(name)
+                .or_default() += 1;
+        }
+        let stages = &self.project.config.graph.stages;
+        counts
+            .into_iter()
+            .map(|(stage, counts)| (stages[stage].name.as_str(), counts))
+            .collect()
+    }
+
+    /// The artifact of a target: of its finish part, else of its whole part.
+    pub fn artifact(&self, stage: &str) -> Option<&Artifact> {
+        let index = self.graph().stage(stage)?;
+        let node = self
+            .finishes
+            .get(&index)
+            .or_else(|| self.wholes.get(&index))?;
+        self.nodes[*node].artifact.as_ref()
+    }
+
+    /// The artifacts of a stage's items: (source, name, artifact), sorted by name.
+    pub fn item_artifacts(&self, stage: &str) -> Vec<(&str, &str, &Artifact)> {
+        let Some(index) = self.graph().stage(stage) else {
+            return Vec::new();
+        };
+        let mut list: Vec<_> = self
+            .nodes_of(index)
+            .filter(|node| node.part == Part::Item)
+            .filter_map(|node| {
+                let source = self.graph().sources[node.source].name.as_str();
+                Some((node, source, node.artifact.as_ref()?))
+            })
+            .flat_map(|(node, source, artifact)| {
+                let files = &self.sources[&node.source];
+                node.files
+                    .iter()
+                    .map(move |file| (source, files[*file as usize].found.name.as_str(), artifact))
+            })
+            .collect();
+        list.sort_by_key(|(source, name, _)| (*source, *name));
+        list
+    }
+}

@@ -1,0 +1,224 @@
+//! Why an action is stale: each part of its key, old → new.
+
+use std::collections::{BTreeMap, HashMap};
+
+use serde_json::Value;
+use stage_core::{Digest, Part};
+
+use crate::error::EngineError;
+use crate::session::{Node, NodeIndex, Readiness, Session, State};
+use crate::store::Latest;
+
+/// One part of a key that differs from the last time.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Change {
+    /// What it is: `parameter n_fft`, `input prompt`, `kind`, `version`.
+    pub what: String,
+    /// As it was.
+    pub old: String,
+    /// As it is.
+    pub new: String,
+}
+
+/// Why an action is going to be done, or is not.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Cause {
+    /// It never was.
+    New,
+    /// Its key changed.
+    Changed(Vec<Change>),
+    /// It is told to, or its artifact is gone.
+    Again,
+    /// Something upstream is done first; it may be found in the cache after all.
+    Upstream(String),
+    /// It failed and is tried again, or failed and is not.
+    Failed(String),
+    /// It cannot be done.
+    Blocked(String),
+}
+
+/// Why one action is not fresh.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Why {
+    /// Name of the stage.
+    pub stage: String,
+    /// Which part.
+    pub part: Part,
+    /// Path of the item; empty for the other parts.
+    pub item: String,
+    /// Why.
+    pub cause: Cause,
+}
+
+impl Session<'_> {
+    /// Why each action that is not fresh is not, in the order of the graph.
+    ///
+    /// # Errors
+    /// The history cannot be read.
+    pub fn why(&self) -> Result<Vec<Why>, EngineError> {
+        let mut history: HashMap<(usize, Part), BTreeMap<String, Latest>> = HashMap::new();
+        let mut list = Vec::new();
+        for (index, node) in self.nodes.iter().enumerate() {
+            if node.state.is_done() {
+                continue;
+            }
+            let name = &self.graph().stages[node.stage].name;
+            let entry = history.entry((node.stage, node.part));
+            let latest = match entry {
+                std::collections::hash_map::Entry::Occupied(slot) => slot.into_mut(),
+                std::collections::hash_map::Entry::Vacant(slot) => {
+                    let store = &self.project.store;
+                    let latest = store.latest(&self.project.name, name, node.part)?;
+                    let by_item = latest.into_iter().map(|l| (l.item.clone(), l));
+                    slot.insert(by_item.collect())
+                }
+            };
+            let item = self.item_name(node);
+            list.push(Why {
+                stage: name.clone(),
+                part: node.part,
+                item: item.to_owned(),
+                cause: self.cause(index, node, latest.get(item))?,
+            });
+        }
+        Ok(list)
+    }
+
+    fn cause(
+        &self,
+        index: NodeIndex,
+        node: &Node,
+        latest: Option<&Latest>,
+    ) -> Result<Cause, EngineError> {
+        match &node.state {
+            State::Failed(failure) => return Ok(Cause::Failed(failure.reason.clone())),
+            State::Blocked(reason) => return Ok(Cause::Blocked(reason.clone())),
+            State::Waiting => return Ok(Cause::Upstream(self.waits_for(node))),
+            _ => {}
+        }
+        if node.again {
+            return Ok(Cause::Again);
+        }
+        let Some(latest) = latest else {
+            return Ok(Cause::New);
+        };
+        if let Some(reason) = &latest.failed {
+            return Ok(Cause::Failed(reason.clone()));
+        }
+        let mut changes = self.settings_changes(node, latest);
+        for (port, now) in self.inputs_now(index, node)? {
+            let before = latest.inputs.get(&port).cloned().unwrap_or_default();
+            if before != now {
+                changes.push(input_change(&port, &before, &now));
+            }
+        }
+        Ok(if changes.is_empty() {
+            Cause::Again
+        } else {
+            Cause::Changed(changes)
+        })
+    }
+
+    fn waits_for(&self, node: &Node) -> String {
+        if let Some(above) = node.upstream {
+            return self.graph().stages[self.nodes[above].stage].name.clone();
+        }
+        let mut names: Vec<&str> = Vec::new();
+        let mut stages = self.graph().upstream(node.stage);
+        stages.insert(node.stage);
+        for other in &self.nodes {
+            let name = self.graph().stages[other.stage].name.as_str();
+            if stages.contains(&other.stage)
+                && other.part <= node.part
+                && !std::ptr::eq(other, node)
+                && !other.state.is_settled()
+                && !names.contains(&name)
+            {
+                names.push(name);
+            }
+        }
+        names.join(", ")
+    }
+
+    fn settings_changes(&self, node: &Node, latest: &Latest) -> Vec<Change> {
+        let (_, now) = &self.bases[&(node.stage, node.part)];
+        let then = &latest.settings;
+        let mut changes = Vec::new();
+        if then.kind != now.kind {
+            changes.push(change("kind", &then.kind, &now.kind));
+        }
+        if then.version != now.version {
+            changes.push(change(
+                "version",
+                &then.version.to_string(),
+                &now.version.to_string(),
+            ));
+        }
+        let parse = |text: &str| match serde_json::from_str(text) {
+            Ok(Value::Object(map)) => map,
+            _ => serde_json::Map::new(),
+        };
+        let (then, now) = (parse(&then.params), parse(&now.params));
+        let mut keys: Vec<&String> = then.keys().chain(now.keys()).collect();
+        keys.sort();
+        keys.dedup();
+        for key in keys {
+            let show = |map: &serde_json::Map<String, Value>| {
+                map.get(key)
+                    .map_or_else(|| "unset".to_owned(), Value::to_string)
+            };
+            let (old, new) = (show(&then), show(&now));
+            if old != new {
+                changes.push(change(&format!("parameter {key}"), &old, &new));
+            }
+        }
+        changes
+    }
+
+    /// What enters the key now, by port.
+    fn inputs_now(
+        &self,
+        index: NodeIndex,
+        node: &Node,
+    ) -> Result<BTreeMap<String, Vec<Digest>>, EngineError> {
+        if node.part == Part::Item {
+            let digest = self.item_input(node);
+            return Ok(BTreeMap::from([(
+                "items".to_owned(),
+                digest.into_iter().collect(),
+            )]));
+        }
+        Ok(match self.gather(index)? {
+            Readiness::Ready(gathered) => gathered
+                .members
+                .into_iter()
+                .map(|(port, members)| (port, members.into_iter().map(|m| m.artifact).collect()))
+                .collect(),
+            _ => BTreeMap::new(),
+        })
+    }
+}
+
+fn change(what: &str, old: &str, new: &str) -> Change {
+    Change {
+        what: what.to_owned(),
+        old: old.to_owned(),
+        new: new.to_owned(),
+    }
+}
+
+fn input_change(port: &str, before: &[Digest], now: &[Digest]) -> Change {
+    let what = format!("input {port}");
+    match (before, now) {
+        ([old], [new]) => change(&what, &old.short(), &new.short()),
+        _ => {
+            let gone = before.iter().filter(|digest| !now.contains(digest)).count();
+            let added = now.iter().filter(|digest| !before.contains(digest)).count();
+            change(
+                &what,
+                &format!("{} items", before.len()),
+                &format!("{} items ({added} new, {gone} gone)", now.len()),
+            )
+        }
+    }
+}
