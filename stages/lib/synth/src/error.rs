@@ -46,6 +46,9 @@ pub enum Error {
     /// The bytes are no SoundFont 2 file, or a damaged one.
     #[error("the sound font cannot be read, expected an SF2 file")]
     SoundFont(#[source] rustysynth::SoundFontError),
+    /// The SoundFont's bytes cannot be had; says nothing about what they are.
+    #[error("the sound font's file cannot be read")]
+    SoundFontIo(#[source] std::io::Error),
     /// The bytes do not begin as a RIFF file of form `sfbk`.
     #[error("this is no sound font: expected a RIFF file of form `sfbk`, as SF2 files are")]
     NotASoundFont,

@@ -7,9 +7,10 @@
 //! failing that, began longest ago) changes hands.
 
 use std::fmt;
+use std::io::{ErrorKind, Read};
 use std::sync::Arc;
 
-use rustysynth::{SynthesizerError, SynthesizerSettings};
+use rustysynth::{SoundFontError, SynthesizerError, SynthesizerSettings};
 
 use crate::Error;
 use crate::bank::BLOCK;
@@ -38,17 +39,25 @@ impl fmt::Debug for SoundFont {
 }
 
 impl SoundFont {
-    /// Reads a SoundFont from the bytes of an SF2 file.
+    /// Reads an SF2 file from its beginning; only the samples are kept in memory.
     ///
     /// # Errors
-    /// The bytes are compressed (SF3), damaged, or no SoundFont.
-    pub fn read(bytes: &[u8]) -> Result<Self, Error> {
-        if bytes.get(..4) != Some(b"RIFF") || bytes.get(8..12) != Some(b"sfbk") {
+    /// The file is compressed (SF3), damaged, or no SoundFont; reading fails.
+    pub fn read(reader: &mut impl Read) -> Result<Self, Error> {
+        let mut head = Vec::with_capacity(12);
+        reader
+            .take(12)
+            .read_to_end(&mut head)
+            .map_err(Error::SoundFontIo)?;
+        if head.get(..4) != Some(b"RIFF") || head.get(8..12) != Some(b"sfbk") {
             return Err(Error::NotASoundFont);
         }
-        match rustysynth::SoundFont::new(&mut &*bytes) {
+        match rustysynth::SoundFont::new(&mut head.as_slice().chain(reader)) {
             Ok(font) => Ok(Self(Arc::new(font))),
-            Err(rustysynth::SoundFontError::UnsupportedSampleFormat) => Err(Error::Sf3),
+            Err(SoundFontError::UnsupportedSampleFormat) => Err(Error::Sf3),
+            Err(SoundFontError::IoError(source)) if source.kind() != ErrorKind::UnexpectedEof => {
+                Err(Error::SoundFontIo(source))
+            }
             Err(source) => Err(Error::SoundFont(source)),
         }
     }

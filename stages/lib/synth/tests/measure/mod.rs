@@ -1,6 +1,7 @@
 //! What a listener would measure: spectrum, pitch, centroid, attack, level.
 
 #![allow(dead_code, reason = "each test program uses its own part")]
+#![allow(clippy::unwrap_used, reason = "tests fail by panicking")]
 
 use realfft::RealFftPlanner;
 use synth::{Note, Options, Renderer, Sound};
