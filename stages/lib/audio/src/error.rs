@@ -187,6 +187,9 @@ pub enum Error {
         /// The format asked for.
         got: crate::SampleFormat,
     },
+    /// The converter of rates refused.
+    #[error("cannot convert the sample rate: {0}")]
+    Resample(String),
     /// The FLAC encoder refused.
     #[error("cannot encode FLAC: {0}")]
     FlacEncode(String),

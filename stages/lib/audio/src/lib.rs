@@ -5,14 +5,28 @@
 //! its length or what its header claims. Errors tell a file's content from the
 //! machine's failures ([`Error::is_content`]) and name no paths.
 
+mod container;
+mod decode;
+mod end;
 mod error;
 mod flac;
+mod info;
+mod mix;
+mod mono;
+mod opus;
 pub mod pcm;
+mod resample;
+mod sniff;
+mod source;
 mod wav;
 mod writer;
 
+pub use decode::{Block, Decoder};
 pub use error::{Error, Result};
 pub use flac::FlacWriter;
+pub use info::{AudioInfo, probe};
+pub use mono::{MonoOptions, MonoReader};
 pub use pcm::{PcmSpec, SampleFormat};
+pub use resample::{Resampler, frames_after};
 pub use wav::{WavReader, WavWriter};
 pub use writer::{Container, PcmWriter};

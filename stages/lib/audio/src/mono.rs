@@ -1,0 +1,196 @@
+//! From any file to mono at one rate: decode, judge, mix, resample.
+
+use std::fs::File;
+use std::io::{Read, Seek};
+use std::path::Path;
+
+use crate::decode::Decoder;
+use crate::error::{Error, Result};
+use crate::info::AudioInfo;
+use crate::mix::mix;
+use crate::resample::Resampler;
+
+/// What is asked of a recording.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct MonoOptions {
+    /// Frames per second of the result, Hz.
+    pub rate: u32,
+    /// Least duration in seconds.
+    pub min_seconds: f64,
+    /// Most seconds; bounds the work whatever a file claims.
+    pub max_seconds: f64,
+    /// A recording whose mono peak stays below is silent, dB relative to full
+    /// scale.
+    pub silence_db: f64,
+}
+
+impl Default for MonoOptions {
+    /// 22,050 Hz, half a second to 24 hours, -90 dBFS.
+    fn default() -> Self {
+        Self {
+            rate: 22_050,
+            min_seconds: 0.5,
+            max_seconds: 86_400.0,
+            silence_db: -90.0,
+        }
+    }
+}
+
+/// Reads a recording as mono PCM at a chosen rate.
+///
+/// Channels are mixed by the coefficients of ITU-R BS.775-3 for one loudspeaker
+/// divided by their sum, which for stereo is the mean; then the rate is
+/// converted, with the filter's delay taken off. Memory does not grow with the
+/// length. As with [`Decoder`], nothing is to be trusted before `None` has come.
+///
+/// ```no_run
+/// # fn main() -> audio::Result<()> {
+/// let options = audio::MonoOptions::default();
+/// let mut mono = audio::MonoReader::open("song.mp3".as_ref(), options)?;
+/// while let Some(samples) = mono.next_block()? {
+///     // up to some thousand samples
+/// }
+/// # Ok(())
+/// # }
+/// ```
+pub struct MonoReader {
+    decoder: Decoder,
+    weights: Vec<f32>,
+    resampler: Resampler,
+    options: MonoOptions,
+    mono: Vec<f32>,
+    output: Vec<f32>,
+    /// Source frames read.
+    frames: u64,
+    peak: f32,
+    done: bool,
+    tap: Option<Tap>,
+}
+
+/// Is shown the mono samples of every block.
+type Tap = Box<dyn FnMut(&[f32]) + Send>;
+
+impl MonoReader {
+    /// Opens a file.
+    ///
+    /// # Errors
+    /// As [`Decoder::open`], and a rate out of range.
+    pub fn open(path: &Path, options: MonoOptions) -> Result<Self> {
+        Self::from_decoder(Decoder::open(path)?, options)
+    }
+
+    /// Reads an open file.
+    ///
+    /// # Errors
+    /// As [`MonoReader::open`].
+    pub fn from_file(file: File, options: MonoOptions) -> Result<Self> {
+        Self::from_decoder(Decoder::new(file)?, options)
+    }
+
+    /// Reads from anything that can seek.
+    ///
+    /// # Errors
+    /// As [`MonoReader::open`].
+    pub fn new<R: Read + Seek + Send + Sync + 'static>(
+        inner: R,
+        options: MonoOptions,
+    ) -> Result<Self> {
+        Self::from_decoder(Decoder::new(inner)?, options)
+    }
+
+    fn from_decoder(decoder: Decoder, options: MonoOptions) -> Result<Self> {
+        Ok(Self {
+            weights: decoder.mono_weights(),
+            resampler: Resampler::new(decoder.rate(), options.rate)?,
+            decoder,
+            options,
+            mono: Vec::new(),
+            output: Vec::new(),
+            frames: 0,
+            peak: 0.0,
+            done: false,
+            tap: None,
+        })
+    }
+
+    /// What the source is.
+    pub const fn info(&self) -> &AudioInfo {
+        self.decoder.info()
+    }
+
+    /// Frames per second of the result, Hz.
+    pub const fn rate(&self) -> u32 {
+        self.options.rate
+    }
+
+    /// Shows `tap` the mono samples at the source's own rate, block by block, before
+    /// they are resampled: what the recording is, whatever is asked of it.
+    pub fn on_source(&mut self, tap: impl FnMut(&[f32]) + Send + 'static) {
+        self.tap = Some(Box::new(tap));
+    }
+
+    /// The next samples; `None` after the last.
+    ///
+    /// # Errors
+    /// As [`Decoder::next_block`], and at the latest at the end
+    /// [`Error::NotFinite`], [`Error::TooLong`], [`Error::TooShort`],
+    /// [`Error::Silent`].
+    pub fn next_block(&mut self) -> Result<Option<&[f32]>> {
+        self.output.clear();
+        let rate = f64::from(self.decoder.rate());
+        while self.output.is_empty() && !self.done {
+            if let Some(block) = self.decoder.next_block()? {
+                mix(block.planes(), &self.weights, &mut self.mono);
+                for plane in block.planes() {
+                    check_finite(plane, self.frames, rate)?;
+                }
+                self.peak = self.mono.iter().fold(self.peak, |p, x| p.max(x.abs()));
+                self.frames += self.mono.len() as u64;
+                if self.frames as f64 > self.options.max_seconds * rate {
+                    return Err(Error::TooLong {
+                        max: self.options.max_seconds,
+                    });
+                }
+                if let Some(tap) = &mut self.tap {
+                    tap(&self.mono);
+                }
+                self.resampler.push(&self.mono, &mut self.output)?;
+            } else {
+                self.done = true;
+                self.judge()?;
+                self.resampler.finish(&mut self.output)?;
+            }
+        }
+        Ok((!self.output.is_empty()).then_some(&self.output))
+    }
+
+    /// Judges the whole recording.
+    fn judge(&self) -> Result<()> {
+        let seconds = self.frames as f64 / f64::from(self.decoder.rate());
+        if seconds < self.options.min_seconds {
+            return Err(Error::TooShort {
+                got: seconds,
+                min: self.options.min_seconds,
+            });
+        }
+        let peak_db = 20.0 * f64::from(self.peak).log10();
+        if peak_db < self.options.silence_db {
+            return Err(Error::Silent {
+                peak_db,
+                threshold_db: self.options.silence_db,
+            });
+        }
+        Ok(())
+    }
+}
+
+/// Refuses NaN and infinities; `offset` frames came before.
+fn check_finite(plane: &[f32], offset: u64, rate: f64) -> Result<()> {
+    match crate::pcm::first_not_finite(plane) {
+        Some(at) => Err(Error::NotFinite {
+            value: plane.get(at).copied().unwrap_or(f32::NAN),
+            at: (offset + at as u64) as f64 / rate,
+        }),
+        None => Ok(()),
+    }
+}

@@ -1,0 +1,147 @@
+//! What the demuxers read from: a window of the file that remembers the
+//! machine's failures.
+
+use std::io::{self, Read, Seek, SeekFrom};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use symphonia::core::io::MediaSource;
+
+/// The first failure of the machine while reading.
+///
+/// Demuxers report malformed bytes as I/O errors too; only what was caught here
+/// is not the content's fault.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Failure(Arc<Mutex<Option<(io::ErrorKind, String)>>>);
+
+impl Failure {
+    /// The failure, if there was one.
+    pub(crate) fn take(&self) -> Option<io::Error> {
+        let mut slot = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        slot.take().map(|(kind, text)| io::Error::new(kind, text))
+    }
+
+    fn keep<T>(&self, result: io::Result<T>) -> io::Result<T> {
+        if let Err(e) = &result
+            && e.kind() != io::ErrorKind::Interrupted
+        {
+            let mut slot = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+            slot.get_or_insert_with(|| (e.kind(), e.to_string()));
+        }
+        result
+    }
+}
+
+/// Bytes `start..end` of `inner` as a file of their own.
+pub(crate) struct Window<R> {
+    inner: R,
+    start: u64,
+    end: u64,
+    /// Position in `inner`.
+    at: u64,
+    seekable: bool,
+    failure: Failure,
+}
+
+impl<R: Read + Seek> Window<R> {
+    /// A window that begins at its `start`. One that is not `seekable` has no
+    /// known length either: demuxers then make no guesses from it.
+    pub(crate) fn new(
+        mut inner: R,
+        start: u64,
+        end: u64,
+        seekable: bool,
+    ) -> io::Result<(Self, Failure)> {
+        inner.seek(SeekFrom::Start(start))?;
+        let failure = Failure::default();
+        let window = Self {
+            inner,
+            start,
+            end,
+            at: start,
+            seekable,
+            failure: failure.clone(),
+        };
+        Ok((window, failure))
+    }
+}
+
+impl<R: Read> Read for Window<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let left = usize::try_from(self.end.saturating_sub(self.at)).unwrap_or(usize::MAX);
+        let wanted = buffer.len().min(left);
+        let count = self.failure.keep(self.inner.read(&mut buffer[..wanted]))?;
+        self.at += count as u64;
+        Ok(count)
+    }
+}
+
+impl<R: Seek> Seek for Window<R> {
+    fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
+        let target = match to {
+            SeekFrom::Start(offset) => self.start.checked_add(offset),
+            SeekFrom::End(offset) => self.end.checked_add_signed(offset),
+            SeekFrom::Current(offset) => self.at.checked_add_signed(offset),
+        };
+        // Not the machine's failure: the offset came from the file's bytes.
+        let target = target
+            .filter(|&t| t >= self.start && i64::try_from(t).is_ok())
+            .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "seek out of range"))?;
+        self.at = self
+            .failure
+            .keep(self.inner.seek(SeekFrom::Start(target)))?;
+        Ok(self.at - self.start)
+    }
+}
+
+impl<R: Read + Seek + Send + Sync> MediaSource for Window<R> {
+    fn is_seekable(&self) -> bool {
+        self.seekable
+    }
+
+    fn byte_len(&self) -> Option<u64> {
+        self.seekable.then_some(self.end - self.start)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Cursor;
+
+    use super::*;
+
+    #[test]
+    fn nothing_outside_is_seen() {
+        let (mut window, failure) =
+            Window::new(Cursor::new(b"0123456789".to_vec()), 2, 6, true).unwrap();
+        let mut text = String::new();
+        window.read_to_string(&mut text).unwrap();
+        assert_eq!(text, "2345");
+        assert_eq!(window.seek(SeekFrom::End(-1)).unwrap(), 3);
+        text.clear();
+        window.read_to_string(&mut text).unwrap();
+        assert_eq!(text, "5");
+        assert!(window.seek(SeekFrom::Current(-9)).is_err());
+        assert_eq!(window.seek(SeekFrom::Start(90)).unwrap(), 90);
+        assert_eq!(window.read(&mut [0; 4]).unwrap(), 0);
+        assert_eq!(window.byte_len(), Some(4));
+        assert!(failure.take().is_none());
+    }
+
+    #[test]
+    fn the_machines_failures_are_kept() {
+        struct Broken;
+        impl Read for Broken {
+            fn read(&mut self, _: &mut [u8]) -> io::Result<usize> {
+                Err(io::Error::new(io::ErrorKind::TimedOut, "gone"))
+            }
+        }
+        impl Seek for Broken {
+            fn seek(&mut self, _: SeekFrom) -> io::Result<u64> {
+                Ok(0)
+            }
+        }
+        let (mut window, failure) = Window::new(Broken, 0, 9, true).unwrap();
+        assert!(window.read(&mut [0; 4]).is_err());
+        assert_eq!(failure.take().unwrap().kind(), io::ErrorKind::TimedOut);
+    }
+}
