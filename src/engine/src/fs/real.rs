@@ -216,12 +216,6 @@ impl Fs for RealFs {
             0x794c_7630, // overlayfs
         ];
         // `f_type` is signed on some architectures; the magic is its low 32 bits.
-        #[expect(
-            clippy::cast_possible_truncation,
-            clippy::cast_sign_loss,
-            clippy::allow_attributes,
-            reason = "a magic number of 32 bits"
-        )]
         let magic = rustix::fs::statfs(path)?.f_type as u32;
         Ok(FsKind {
             network: NETWORK.contains(&magic),

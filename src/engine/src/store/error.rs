@@ -102,7 +102,7 @@ pub enum StoreError {
     },
     /// The thread that writes commits met this error; nothing can be committed any more.
     #[error("finished work cannot be committed")]
-    Commit(#[source] Arc<StoreError>),
+    Commit(#[source] Arc<Self>),
     /// The user asked to stop.
     #[error("interrupted")]
     Cancelled,

@@ -365,12 +365,7 @@ impl Index {
             "SELECT count(*), total(seconds), total(bytes), total(output) FROM latest
              WHERE pipeline = ?1 AND stage = ?2 AND part = ?3 AND failed = 0",
         )?;
-        #[expect(
-            clippy::cast_possible_truncation,
-            clippy::cast_sign_loss,
-            clippy::allow_attributes,
-            reason = "a sum of lengths for a forecast; `as` saturates"
-        )]
+        // Sums of lengths for a forecast; `as` saturates.
         let rate = statement.query_row([pipeline, stage, part.name()], |row| {
             Ok(Rate {
                 actions: row.get::<_, i64>(0)?.cast_unsigned(),

@@ -1,0 +1,200 @@
+//! Many processes at one store.
+
+use std::process::{Child, Command};
+use std::time::Duration;
+
+use super::*;
+
+const ROOT: &str = "STORE_TEST_ROOT";
+const MODE: &str = "STORE_TEST_MODE";
+const ACTIONS: usize = 60;
+
+/// Another process, ended with the test.
+struct Process(Child);
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// This test's own executable, as another process at the same store.
+fn spawn(home: &Home, mode: &str) -> Process {
+    let child = Command::new(std::env::current_exe().unwrap())
+        .args([
+            "--exact",
+            "store::tests::claims::other_process",
+            "--nocapture",
+        ])
+        .env(ROOT, home.root())
+        .env(MODE, mode)
+        .spawn()
+        .unwrap();
+    Process(child)
+}
+
+/// Does every action that nobody has done, and notes the doing in a file.
+fn work(store: &Store, log: &Path) {
+    let id = std::process::id() as usize;
+    for n in (0..ACTIONS).map(|n| (n + id * 7) % ACTIONS) {
+        let holder = Holder::this_process("decode", &n.to_string());
+        let wait = |_: Option<&Holder>| ControlFlow::Continue(());
+        let claim = store.claim(&key(n), &holder, wait).unwrap();
+        if store.lookup_fresh(&key(n)).unwrap().is_some() {
+            continue;
+        }
+        std::fs::write(log.join(format!("{n}-{id}-{}", Ulid::new())), b"").unwrap();
+        let entry = store.import_bytes(&content(n)).unwrap();
+        let tree = Tree(BTreeMap::from([("out.txt".to_owned(), entry)]));
+        let record = Record::Action(action(n, Outcome::Done(Artifact::new(&tree))));
+        store.queue(record, Some(claim)).unwrap();
+    }
+    store.flush().unwrap();
+}
+
+/// Not a test of its own: the body of the other processes.
+#[test]
+fn other_process() {
+    let Some(root) = std::env::var_os(ROOT).map(std::path::PathBuf::from) else {
+        return;
+    };
+    let home = Home::new();
+    let store = Store::open(&root, home.options()).unwrap();
+    match std::env::var(MODE).unwrap().as_str() {
+        "work" => work(&store, &root.join("../log")),
+        "hold" => {
+            let holder = Holder::this_process("train", "");
+            let _claim = store.claim(&key(0), &holder, never_wait).unwrap();
+            let _tmp = store.tmp_dir().unwrap();
+            std::thread::sleep(Duration::from_secs(600));
+        }
+        mode => panic!("{mode}"),
+    }
+}
+
+#[test]
+fn several_processes_do_each_action_once() {
+    let home = Home::new();
+    let store = home.open();
+    let log = home.dir.path().join("log");
+    std::fs::create_dir(&log).unwrap();
+    let children: Vec<_> = (0..3).map(|_| spawn(&home, "work")).collect();
+    work(&store, &log);
+    for mut child in children {
+        assert!(child.0.wait().unwrap().success());
+    }
+    let mut done: Vec<usize> = names_in(&log)
+        .iter()
+        .map(|name| name.split('-').next().unwrap().parse().unwrap())
+        .collect();
+    done.sort_unstable();
+    assert_eq!(done, (0..ACTIONS).collect::<Vec<_>>());
+    store.refresh().unwrap();
+    assert_eq!(known(&store, ACTIONS), ACTIONS);
+    assert_eq!(known(&home.open(), ACTIONS), ACTIONS);
+    assert!(names_in(&home.root().join("claims")).is_empty());
+    assert_eq!(home.warnings(), [""; 0]);
+}
+
+#[test]
+fn waiting_says_for_whom_and_a_kill_frees_the_claim() {
+    let home = Home::new();
+    let store = home.open();
+    let mut child = spawn(&home, "hold");
+    // It makes a temporary folder when it has the claim.
+    while names_in(&home.root().join("tmp")).is_empty() {
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    let holder = Holder::this_process("train", "");
+    let mut seen = None;
+    let claim = store.claim(&key(0), &holder, |holder| {
+        if seen.is_none() {
+            seen = holder.cloned();
+            child.0.kill().unwrap();
+        }
+        ControlFlow::Continue(())
+    });
+    let claim = claim.unwrap();
+    assert!(claim.waited());
+    let seen = seen.unwrap();
+    assert_eq!((seen.pid, seen.stage.as_str()), (child.0.id(), "train"));
+    assert!(seen.since > 0 && !seen.host.is_empty());
+    // Its temporary folder and lease go with the next lease taken.
+    assert_eq!(names_in(&home.root().join("tmp")).len(), 1);
+    store.hold(&[]).unwrap();
+    assert!(names_in(&home.root().join("tmp")).is_empty());
+    assert_eq!(store.leases().unwrap().len(), 1);
+}
+
+#[test]
+fn waiting_can_be_given_up() {
+    let home = Home::new();
+    let store = home.open();
+    let holder = Holder::this_process("train", "");
+    let claim = store.claim(&key(0), &holder, never_wait).unwrap();
+    let given_up = home
+        .open()
+        .claim(&key(0), &holder, |_| ControlFlow::Break(()));
+    assert!(matches!(given_up, Err(StoreError::Cancelled)));
+    drop(claim);
+    assert!(!store.claim(&key(0), &holder, never_wait).unwrap().waited());
+}
+
+#[test]
+fn a_claim_ends_when_its_record_is_durable() {
+    let home = Home::new();
+    let store = home.open();
+    let holder = Holder::this_process("decode", "");
+    let claim = store.claim(&key(0), &holder, never_wait).unwrap();
+    let entry = store.import_bytes(&content(0)).unwrap();
+    let tree = Tree(BTreeMap::from([("out.txt".to_owned(), entry)]));
+    let record = Record::Action(action(0, Outcome::Done(Artifact::new(&tree))));
+    let other = home.open();
+    store.queue(record, Some(claim)).unwrap();
+    // No flush: the group is written after a moment by itself.
+    let wait = |_: Option<&Holder>| ControlFlow::Continue(());
+    let claim = other.claim(&key(0), &holder, wait).unwrap();
+    assert!(claim.waited());
+    assert!(other.lookup_fresh(&key(0)).unwrap().is_some());
+}
+
+#[test]
+fn scratch_keeps_what_was_left_and_is_one_process_only() {
+    let home = Home::new();
+    let store = home.open();
+    let holder = Holder::this_process("train", "");
+    let scratch = store.scratch(&key(0), &holder, never_wait).unwrap();
+    std::fs::write(scratch.path().join("state"), b"step 5").unwrap();
+    let busy = home
+        .open()
+        .scratch(&key(0), &holder, |_| ControlFlow::Break(()));
+    assert!(matches!(busy, Err(StoreError::Cancelled)));
+    // The action's own claim is another.
+    drop(store.claim(&key(0), &holder, never_wait).unwrap());
+    drop(scratch);
+    let scratch = home.open().scratch(&key(0), &holder, never_wait).unwrap();
+    assert_eq!(names_in(scratch.path()), ["state"]);
+    let path = scratch.path().to_owned();
+    scratch.remove().unwrap();
+    assert!(!path.exists());
+}
+
+#[test]
+fn threads_share_a_store() {
+    let home = Home::new();
+    let store = home.open();
+    std::thread::scope(|scope| {
+        for thread in 0..4 {
+            let store = &store;
+            scope.spawn(move || {
+                for n in (thread..400).step_by(4) {
+                    perform(store, n);
+                    assert!(store.lookup(&key(n)).unwrap().is_some());
+                }
+            });
+        }
+    });
+    store.flush().unwrap();
+    assert_eq!(known(&home.open(), 400), 400);
+}

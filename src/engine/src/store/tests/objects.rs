@@ -1,0 +1,178 @@
+//! Objects come in whole, are checked on their way out, and never change.
+
+use std::fs;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+
+use super::*;
+
+fn file_in(dir: &Path, bytes: &[u8]) -> std::path::PathBuf {
+    let path = dir.join("file");
+    fs::write(&path, bytes).unwrap();
+    path
+}
+
+#[test]
+fn a_file_moves_in_and_stays_as_it_is() {
+    let home = Home::new();
+    let store = home.open();
+    let tmp = store.tmp_dir().unwrap();
+    let entry = entry_of(b"abc");
+    store
+        .import_file(&file_in(tmp.path(), b"abc"), entry.digest, 3)
+        .unwrap();
+    assert!(names_in(tmp.path()).is_empty());
+    let path = store.checked_path(&entry).unwrap();
+    let first = fs::metadata(&path).unwrap();
+    assert_eq!(first.permissions().mode() & 0o777, 0o444);
+    store
+        .import_file(&file_in(tmp.path(), b"abc"), entry.digest, 3)
+        .unwrap();
+    let second = fs::metadata(&path).unwrap();
+    assert_eq!(
+        (first.ino(), first.mtime_nsec()),
+        (second.ino(), second.mtime_nsec())
+    );
+    assert!(names_in(tmp.path()).is_empty(), "the second is gone");
+    let folder = tmp.path().to_owned();
+    drop(tmp);
+    assert!(!folder.exists());
+}
+
+#[test]
+fn what_is_not_as_said_stays_out() {
+    let home = Home::new();
+    let store = home.open();
+    let tmp = store.tmp_dir().unwrap();
+    let path = file_in(tmp.path(), b"abc");
+    let digest = Digest::of(b"abc");
+    assert!(store.import_file(&path, digest, 4).is_err(), "length");
+    assert!(store.import_file(tmp.path(), digest, 3).is_err(), "folder");
+    let link = tmp.path().join("link");
+    std::os::unix::fs::symlink(&path, &link).unwrap();
+    assert!(
+        store.import_file(&link, digest, 3).is_err(),
+        "symbolic link"
+    );
+    assert!(store.objects().unwrap().is_empty());
+}
+
+#[test]
+fn a_file_with_another_name_is_copied() {
+    let home = Home::new();
+    let store = home.open();
+    let tmp = store.tmp_dir().unwrap();
+    let path = file_in(tmp.path(), b"abc");
+    let other = home.dir.path().join("users-file");
+    fs::hard_link(&path, &other).unwrap();
+    let entry = entry_of(b"abc");
+    store.import_file(&path, entry.digest, 3).unwrap();
+    fs::write(&other, b"xyz").unwrap();
+    assert_eq!(store.read_object(&entry).unwrap(), b"abc");
+}
+
+#[test]
+fn an_output_folder_is_adopted() {
+    let home = Home::new();
+    let store = home.open();
+    let tmp = store.tmp_dir().unwrap();
+    let mut out = stage_core::Output::new(tmp.path());
+    out.write("a.txt", b"one").unwrap();
+    out.write("deep/b.txt", b"two").unwrap();
+    let (tree, written) = out.seal().unwrap();
+    let artifact = store.adopt(tmp.path(), &tree, &written).unwrap();
+    assert_eq!(artifact.tree(), tree);
+    let input = store.input(&tree).unwrap();
+    assert_eq!(input.read("deep/b.txt", 10).unwrap(), b"two");
+    assert_eq!(input.read("a.txt", 10).unwrap(), b"one");
+}
+
+#[test]
+fn damage_is_named_moved_away_and_mended_by_the_right_bytes() {
+    type Damage = fn(&Path);
+    let cases: [(&str, Damage); 5] = [
+        ("flip", |p| fs::write(p, b"abcdEf").unwrap()),
+        ("cut", |p| fs::write(p, b"abc").unwrap()),
+        ("empty", |p| fs::write(p, b"").unwrap()),
+        ("grown", |p| fs::write(p, b"abcdef!").unwrap()),
+        ("gone", |p| fs::remove_file(p).unwrap()),
+    ];
+    for (case, damage) in cases {
+        for reader in 0..4 {
+            let home = Home::new();
+            let entry = home.open().import_bytes(b"abcdef").unwrap();
+            let store = home.open();
+            let path = store.object_path(entry.digest);
+            fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).unwrap();
+            damage(&path);
+            let error = match reader {
+                0 => store.checked_path(&entry).map(drop),
+                1 => store.open_object(&entry).map(drop),
+                2 => store.read_object(&entry).map(drop),
+                _ => store
+                    .input(&Tree(BTreeMap::from([("x".to_owned(), entry)])))
+                    .map(drop),
+            };
+            let error = error.unwrap_err();
+            assert_eq!(error.lost_object(), Some(entry.digest), "{case}: {error}");
+            assert!(!path.exists(), "{case}");
+            store.import_bytes(b"abcdef").unwrap();
+            assert_eq!(store.read_object(&entry).unwrap(), b"abcdef", "{case}");
+        }
+    }
+}
+
+#[test]
+fn wrong_bytes_in_place_never_win_over_right_ones() {
+    let home = Home::new();
+    let entry = home.open().import_bytes(b"abcdef").unwrap();
+    let store = home.open();
+    let path = store.object_path(entry.digest);
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).unwrap();
+    fs::write(&path, b"abcdeX").unwrap();
+    store.import_bytes(b"abcdef").unwrap();
+    assert_eq!(fs::read(&path).unwrap(), b"abcdef");
+    assert!(home.warnings()[0].contains("was damaged and has been replaced"));
+}
+
+#[test]
+fn a_self_checking_file_is_measured_but_not_read() {
+    let home = Home::new();
+    let entry = home.open().import_bytes(b"abcdef").unwrap();
+    let entry = Entry {
+        self_checked: true,
+        ..entry
+    };
+    let store = home.open();
+    let path = store.object_path(entry.digest);
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).unwrap();
+    fs::write(&path, b"abcdeX").unwrap();
+    assert!(store.checked_path(&entry).is_ok());
+    fs::write(&path, b"abcde").unwrap();
+    assert!(store.checked_path(&entry).is_err());
+}
+
+#[test]
+fn what_the_dead_left_is_swept_and_the_living_keep_theirs() {
+    let home = Home::new();
+    let living = home.open();
+    let kept = living.tmp_dir().unwrap();
+    let dead = Ulid::new();
+    let folder = home.root().join("tmp").join(format!("{dead}-0"));
+    fs::create_dir_all(folder.join("deep")).unwrap();
+    fs::write(folder.join("deep/file"), b"x").unwrap();
+    fs::write(home.root().join("leases").join(dead.to_string()), b"{}\n").unwrap();
+    let store = home.open();
+    store.hold(&[key(1), key(2)]).unwrap();
+    assert!(!folder.exists());
+    assert!(kept.path().exists());
+    let leases = store.leases().unwrap();
+    assert_eq!(leases.len(), 2);
+    assert!(leases.iter().any(|lease| lease.digests == [key(1), key(2)]));
+    let pids: Vec<_> = leases
+        .iter()
+        .map(|l| l.holder.as_ref().unwrap().pid)
+        .collect();
+    assert_eq!(pids, [std::process::id(); 2]);
+    drop((kept, living));
+    assert_eq!(store.leases().unwrap().len(), 1);
+}
