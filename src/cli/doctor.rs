@@ -1,0 +1,106 @@
+//! `pipeline doctor`: what this machine has, and what is missing.
+
+use std::path::Path;
+use std::process::Command;
+
+use clap::Args;
+use serde_json::{Value, json};
+
+use super::{Global, Outcome, say};
+
+/// Check what this machine has: worker executables, libtorch, devices, cache
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  pipeline doctor")]
+pub(crate) struct Doctor {
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+impl Doctor {
+    pub(crate) fn execute(self, global: &Global) -> Outcome {
+        let report = json!({
+            "version": super::setup::VERSION,
+            "machine_class": stage_core::machine_class(),
+            "threads": std::thread::available_parallelism().map_or(1, usize::from),
+            "cache": cache(global),
+            "torch": torch(),
+        });
+        say(&if self.json { format!("{report}\n") } else { text(&report) })
+    }
+}
+
+fn cache(global: &Global) -> Value {
+    let dir = global.cache_dir(Path::new("."));
+    if !dir.exists() {
+        return json!({"path": dir, "state": "not there yet: the first run makes it"});
+    }
+    let options = engine::store::StoreOptions::new(|_| {});
+    match engine::store::Store::open(&dir, options) {
+        Ok(store) => json!({
+            "path": dir,
+            "state": "usable",
+            "free_bytes": store.available_space().ok(),
+        }),
+        Err(error) => json!({"path": dir, "state": engine::chain(&error)}),
+    }
+}
+
+/// Asks `pipeline-torch` for its own report.
+fn torch() -> Value {
+    let program = std::env::current_exe()
+        .ok()
+        .and_then(|path| Some(path.parent()?.join("pipeline-torch")));
+    let Some(program) = program else {
+        return json!({"state": "the path of this program is unknown"});
+    };
+    if !program.exists() {
+        return json!({
+            "state": format!("`{}` is not there: train and predict cannot run; `cargo xtask demo` builds it", program.display()),
+        });
+    }
+    let output = Command::new(&program).arg("doctor").output();
+    match output {
+        Ok(output) if output.status.success() => {
+            serde_json::from_slice(&output.stdout).unwrap_or_else(|_| {
+                json!({"state": format!("`{}` is of another build", program.display())})
+            })
+        }
+        Ok(output) => json!({
+            "state": format!("`{}` does not start", program.display()),
+            "detail": String::from_utf8_lossy(&output.stderr).trim(),
+        }),
+        Err(error) => json!({"state": format!("`{}` does not start: {error}", program.display())}),
+    }
+}
+
+fn text(report: &Value) -> String {
+    let plain = |value: &Value| match value {
+        Value::String(text) => text.clone(),
+        other => other.to_string(),
+    };
+    let mut out = String::new();
+    for (key, value) in report.as_object().into_iter().flatten() {
+        let Value::Object(map) = value else {
+            out.push_str(&format!("{key}: {}\n", plain(value)));
+            continue;
+        };
+        out.push_str(&format!("{key}:\n"));
+        for (key, value) in map {
+            match value {
+                Value::Array(devices) => {
+                    for device in devices {
+                        let mark = if device["usable"] == true { "yes" } else { "no" };
+                        out.push_str(&format!(
+                            "  {:5} {mark:3}  {}\n",
+                            plain(&device["device"]),
+                            plain(&device["reason"])
+                        ));
+                    }
+                }
+                value => out.push_str(&format!("  {key}: {}\n", plain(value))),
+            }
+        }
+    }
+    out
+}

@@ -1,0 +1,178 @@
+//! `pipeline graph`: the stages as a picture.
+
+use std::collections::BTreeMap;
+use std::fmt::Write;
+use std::path::PathBuf;
+
+use clap::{Args, ValueEnum};
+use engine::config::{Graph as Stages, NodeId};
+use engine::{Request, Session};
+use stage_core::Cancel;
+
+use super::{Global, Outcome, say};
+
+/// How the picture is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Format {
+    /// Lines and arrows
+    Text,
+    /// Mermaid, for Markdown
+    Mermaid,
+    /// Graphviz
+    Dot,
+}
+
+/// Draw the stages
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  pipeline graph
+  pipeline graph --format dot | dot -Tsvg > graph.svg")]
+pub(crate) struct Graph {
+    /// How to write it
+    #[arg(long, value_enum, default_value_t = Format::Text)]
+    format: Format,
+    /// Score or recording that binds the source `prompt`
+    #[arg(long, value_name = "FILE")]
+    prompt: Option<PathBuf>,
+}
+
+type Counts<'a> = BTreeMap<&'a str, BTreeMap<&'static str, u64>>;
+
+impl Graph {
+    pub(crate) fn execute(self, global: &Global) -> Outcome {
+        let project = global.project(&[])?;
+        let prompt = self.prompt.into_iter().map(|path| ("prompt".to_owned(), path));
+        let request = Request {
+            bindings: prompt.collect(),
+            ..Request::default()
+        };
+        let session = Session::prepare(&project, request, &Cancel::default())?;
+        let counts: Counts<'_> = session.counts().into_iter().collect();
+        let graph = &project.config.graph;
+        say(&match self.format {
+            Format::Text => text(graph, &counts),
+            Format::Mermaid => mermaid(graph, &counts),
+            Format::Dot => dot(graph, &counts),
+        })
+    }
+}
+
+/// What is connected to a stage: (name of the node, port if it needs saying).
+fn inputs(graph: &Stages, stage: usize) -> Vec<(String, Option<&'static str>)> {
+    let def = &graph.stages[stage];
+    let several = def.stage.ports().len() > 1;
+    let mut list = Vec::new();
+    for (port, refs) in &def.inputs {
+        for input in refs {
+            let name = match input.node {
+                NodeId::Source(index) => graph.sources[index].name.clone(),
+                NodeId::Stage(index) => graph.stages[index].name.clone(),
+            };
+            let name = match input.only {
+                Some(source) => format!("{name}@{}", graph.sources[source].name),
+                None => name,
+            };
+            list.push((name, several.then_some(*port)));
+        }
+    }
+    list
+}
+
+/// Fresh and stale of a stage in words; nothing if it was left out.
+fn state(name: &str, counts: &Counts<'_>) -> String {
+    let Some(counts) = counts.get(name) else {
+        return "not bound".to_owned();
+    };
+    let list = counts.iter().map(|(what, n)| format!("{n} {what}"));
+    let text = list.collect::<Vec<_>>().join(", ");
+    if text.is_empty() { "no items".to_owned() } else { text }
+}
+
+fn is_stale(name: &str, counts: &Counts<'_>) -> bool {
+    let stale = |counts: &BTreeMap<&'static str, u64>| counts.keys().any(|k| *k != "fresh");
+    counts.get(name).is_some_and(stale)
+}
+
+/// One line per stage in the order of the data, its inputs on the left, its state on the right.
+fn text(graph: &Stages, counts: &Counts<'_>) -> String {
+    let rows: Vec<(String, &str)> = graph
+        .stages
+        .iter()
+        .enumerate()
+        .map(|(index, def)| {
+            let from = inputs(graph, index);
+            let from = from.into_iter().map(|(name, port)| match port {
+                Some(port) => format!("{port}: {name}"),
+                None => name,
+            });
+            (from.collect::<Vec<_>>().join(", "), def.name.as_str())
+        })
+        .collect();
+    let left = rows.iter().map(|(from, _)| from.chars().count()).max().unwrap_or(0);
+    let right = rows.iter().map(|(_, name)| name.chars().count()).max().unwrap_or(0);
+    let mut text = String::new();
+    for source in &graph.sources {
+        let path = source.path.as_ref().map_or_else(
+            || format!("not bound (--{} FILE)", source.name),
+            |path| path.display().to_string(),
+        );
+        let _ = writeln!(text, "{}: {path}", source.name);
+    }
+    text.push('\n');
+    for (from, name) in rows {
+        let mark = if is_stale(name, counts) { "○" } else { "●" };
+        let mark = if counts.contains_key(name) { mark } else { "·" };
+        let _ = writeln!(
+            text,
+            "{}{from} ──▶ {mark} {name}{}  {}",
+            " ".repeat(left - from.chars().count()),
+            " ".repeat(right - name.chars().count()),
+            state(name, counts)
+        );
+    }
+    text.push_str("\n● fresh   ○ stale   · not bound\n");
+    text
+}
+
+fn mermaid(graph: &Stages, counts: &Counts<'_>) -> String {
+    let mut text = String::from("flowchart LR\n");
+    for source in &graph.sources {
+        let _ = writeln!(text, "  {0}([{0}])", source.name);
+    }
+    for (index, def) in graph.stages.iter().enumerate() {
+        let name = &def.name;
+        let _ = writeln!(text, "  {name}[\"{name}<br/>{}\"]", state(name, counts));
+        for (from, port) in inputs(graph, index) {
+            let from = from.split('@').next().unwrap_or_default();
+            let _ = match port {
+                Some(port) => writeln!(text, "  {from} -->|{port}| {name}"),
+                None => writeln!(text, "  {from} --> {name}"),
+            };
+        }
+        if is_stale(name, counts) {
+            let _ = writeln!(text, "  class {name} stale");
+        }
+    }
+    text.push_str("  classDef stale stroke-dasharray: 5 5\n");
+    text
+}
+
+fn dot(graph: &Stages, counts: &Counts<'_>) -> String {
+    let mut text = String::from("digraph pipeline {\n  rankdir=LR;\n  node [shape=box];\n");
+    for source in &graph.sources {
+        let _ = writeln!(text, "  \"{}\" [shape=oval];", source.name);
+    }
+    for (index, def) in graph.stages.iter().enumerate() {
+        let name = &def.name;
+        let style = if is_stale(name, counts) { ", style=dashed" } else { "" };
+        let _ = writeln!(text, "  \"{name}\" [label=\"{name}\\n{}\"{style}];", state(name, counts));
+        for (from, port) in inputs(graph, index) {
+            let from = from.split('@').next().unwrap_or_default();
+            let label = port.map_or_else(String::new, |port| format!(" [label=\"{port}\"]"));
+            let _ = writeln!(text, "  \"{from}\" -> \"{name}\"{label};");
+        }
+    }
+    text.push_str("}\n");
+    text
+}

@@ -1,0 +1,119 @@
+//! `pipeline init`: writes a commented pipeline.toml.
+
+use std::fmt::Write;
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+use engine::fs::{RealFs, write_atomic};
+use serde_json::Value;
+
+use super::setup::FILE;
+use super::{Failure, Outcome, say};
+
+/// Write a commented pipeline.toml for a folder of recordings and scores
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  pipeline init --corpus ~/music
+  pipeline init nocturnes --corpus ~/music/nocturnes")]
+pub(crate) struct Init {
+    /// Folder of the new project; made if it is not there
+    #[arg(default_value = ".")]
+    dir: PathBuf,
+    /// Folder of the recordings and scores to learn from
+    #[arg(long, value_name = "DIR")]
+    corpus: PathBuf,
+}
+
+impl Init {
+    pub(crate) fn execute(self) -> Outcome {
+        let file = self.dir.join(FILE);
+        if file.exists() {
+            return Err(Failure::Usage(
+                format!("`{}` is there already", file.display()),
+                Some("edit it, or name another folder: pipeline init DIR --corpus …".to_owned()),
+            ));
+        }
+        if !self.corpus.exists() {
+            return Err(Failure::Usage(
+                format!("there is no corpus at `{}`", self.corpus.display()),
+                None,
+            ));
+        }
+        std::fs::create_dir_all(&self.dir)?;
+        // A corpus inside the project stays relative, so that the project can move with it.
+        let corpus = std::path::absolute(&self.corpus)?;
+        let home = std::path::absolute(&self.dir)?;
+        let corpus = corpus.strip_prefix(&home).map_or(corpus.clone(), Path::to_owned);
+        write_atomic(&RealFs, &file, text(&corpus).as_bytes())?;
+        say(&format!(
+            "{} written. Next:\n  pipeline{} run dataset\n",
+            file.display(),
+            if self.dir == Path::new(".") { String::new() } else { format!(" -C {}", self.dir.display()) }
+        ))
+    }
+}
+
+/// The stages of the file, with their inputs and what they are for.
+const STAGES: [(&str, &str, &str); 6] = [
+    ("decode", r#"["corpus", "prompt"]"#, "recordings → PCM"),
+    ("render", r#"["corpus", "prompt"]"#, "scores (MusicXML, MIDI) → PCM"),
+    ("featurize", r#"["decode", "render"]"#, "PCM → spectra"),
+    ("dataset", r#"["featurize@corpus"]"#, "spectra → memory-mapped segments, split and statistics"),
+    ("train", r#"["dataset"]"#, "data set → model"),
+    (
+        "predict",
+        r#"{ model = "train", prompt = "featurize@prompt", sound = ["decode@prompt", "render@prompt"] }"#,
+        "model and prompt → music",
+    ),
+];
+
+fn text(corpus: &Path) -> String {
+    let mut text = String::from(
+        "# A music model, from a folder of recordings and scores to what it makes of a prompt.\n\
+         #\n\
+         #   pipeline run train\n\
+         #   pipeline run predict --prompt x.musicxml\n\
+         #\n\
+         # Parameters in comments show their defaults. Changing one re-does what depends on it, no more.\n\n",
+    );
+    let _ = write!(
+        text,
+        "[sources.corpus]\n\
+         path = {}\n\
+         # include = [\"**/*.flac\"]   # globs; everything that a stage can read by default\n\
+         # exclude = [\"drafts/**\"]\n\
+         # on_bad = \"fail\"           # \"warn\" goes on without files that cannot be used\n\n\
+         # Bound on the command line: --prompt FILE\n\
+         [sources.prompt]\n",
+        toml_string(&corpus.to_string_lossy()),
+    );
+    let registry = crate::stages::registry();
+    for (kind, inputs, about) in STAGES {
+        let _ = write!(text, "\n# {about}\n[stages.{kind}]\ninputs = {inputs}\n");
+        let defaults = registry.get(kind).map(stage_core::KindEntry::defaults);
+        for (key, value) in defaults.iter().filter_map(Value::as_object).flatten() {
+            let _ = match toml_value(value) {
+                Some(value) => writeln!(text, "# {key} = {value}"),
+                None => writeln!(text, "# {key} is not set"),
+            };
+        }
+    }
+    text
+}
+
+fn toml_string(text: &str) -> String {
+    // A basic string of TOML is one of JSON, but for the escape of U+007F, which paths do not hold.
+    Value::from(text).to_string()
+}
+
+fn toml_value(value: &Value) -> Option<String> {
+    match value {
+        Value::Null | Value::Object(_) => None,
+        Value::Array(list) => {
+            let list: Option<Vec<_>> = list.iter().map(toml_value).collect();
+            Some(format!("[{}]", list?.join(", ")))
+        }
+        other => Some(other.to_string()),
+    }
+}

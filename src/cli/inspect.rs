@@ -1,0 +1,259 @@
+//! `pipeline inspect`: says what a file is, by its contents.
+
+use std::fs::File;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, bail};
+use clap::Args;
+use serde_json::{Map, Value, json};
+
+use super::{Outcome, say};
+
+/// Say what a file is: audio, score, shard, segment, data set
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  pipeline inspect song.flac            rate, channels, duration
+  pipeline inspect tune.musicxml        parts, tempo, and its notes
+  pipeline inspect frames.parquet --json
+  pipeline inspect manifest.json        a data set: splits, statistics")]
+pub(crate) struct Inspect {
+    /// The file
+    file: PathBuf,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// Largest score that is read, in bytes.
+const MAX_SCORE: u64 = score::limits::MAX_TEXT;
+/// Notes that the text shows; JSON has them all.
+const SHOWN_NOTES: usize = 20;
+
+impl Inspect {
+    pub(crate) fn execute(self) -> Outcome {
+        crate::worker::limit_memory(crate::worker::MEMORY);
+        let value = describe(&self.file)?;
+        say(&if self.json {
+            format!("{value}\n")
+        } else {
+            text(&value)
+        })
+    }
+}
+
+fn describe(path: &Path) -> anyhow::Result<Value> {
+    let shown = path.display();
+    if path.is_dir() {
+        let manifest = path.join("manifest.json");
+        if manifest.is_file() {
+            return data_set(&manifest);
+        }
+        bail!("`{shown}` is a folder, and no data set: it has no manifest.json");
+    }
+    let mut head = Vec::new();
+    let file = File::open(path).with_context(|| format!("cannot open `{shown}`"))?;
+    let size = file.metadata()?.len();
+    file.take(4096)
+        .read_to_end(&mut head)
+        .with_context(|| format!("cannot read `{shown}`"))?;
+    if head.is_empty() {
+        bail!("`{shown}` is empty");
+    }
+    let mut value = if head.starts_with(b"PAR1") {
+        shard(path)?
+    } else if head.starts_with(b"plsegmnt") {
+        segment(path)?
+    } else if looks_like_model(&head) {
+        model(path, size)?
+    } else if head.trim_ascii_start().starts_with(b"{") {
+        data_set(path)?
+    } else if score::sniff(&head).is_some() {
+        a_score(path, size)?
+    } else {
+        sound(path)?
+    };
+    value["bytes"] = json!(size);
+    Ok(value)
+}
+
+fn sound(path: &Path) -> anyhow::Result<Value> {
+    let info = audio::probe(path)?;
+    Ok(json!({
+        "type": "audio",
+        "container": info.container,
+        "codec": info.codec,
+        "rate_hz": info.rate,
+        "channels": info.channels,
+        "bits": info.bits,
+        "frames": info.frames,
+        "duration_s": info.seconds(),
+    }))
+}
+
+fn read_score(path: &Path) -> anyhow::Result<score::Score> {
+    let shown = path.display();
+    let mut bytes = Vec::new();
+    File::open(path)
+        .and_then(|file| file.take(MAX_SCORE + 1).read_to_end(&mut bytes))
+        .with_context(|| format!("cannot read `{shown}`"))?;
+    if bytes.len() as u64 > MAX_SCORE {
+        bail!("`{shown}` is larger than {MAX_SCORE} bytes, the most that is read of a score");
+    }
+    score::read(&bytes).with_context(|| format!("`{shown}` cannot be read as a score"))
+}
+
+fn a_score(path: &Path, size: u64) -> anyhow::Result<Value> {
+    if size > MAX_SCORE {
+        bail!("`{}` is larger than {MAX_SCORE} bytes, the most that is read of a score", path.display());
+    }
+    let score = read_score(path)?;
+    let performance = score.performance()?;
+    let notes: Vec<Value> = score
+        .notes()
+        .map(|note| {
+            json!({
+                "part": note.part,
+                "voice": note.voice,
+                "onset_ticks": note.onset,
+                "duration_ticks": note.duration,
+                "pitch_midi": note.pitch.midi(),
+                "velocity": note.velocity,
+                "program": note.program,
+                "percussion": note.percussion,
+            })
+        })
+        .collect();
+    let parts: Vec<&str> = score.parts.iter().map(|part| part.name.as_str()).collect();
+    Ok(json!({
+        "type": "score",
+        "title": score.title,
+        "composer": score.composer,
+        "parts": parts,
+        "ticks_per_quarter": score.divisions,
+        "measures": score.measures.len(),
+        "duration_s": performance.duration,
+        "sounding_notes": performance.events.len(),
+        "warnings": score.warnings,
+        "notes": notes,
+    }))
+}
+
+fn shard(path: &Path) -> anyhow::Result<Value> {
+    let reader = shard::ShardReader::open(path)?;
+    let columns: Vec<Value> = reader
+        .columns()
+        .iter()
+        .map(|c| json!({"name": c.name, "width": c.width, "type": c.dtype.name()}))
+        .collect();
+    Ok(json!({
+        "type": "shard",
+        "frames": reader.rows(),
+        "columns": columns,
+        "metadata": reader.metadata(),
+    }))
+}
+
+fn segment(path: &Path) -> anyhow::Result<Value> {
+    let segment = shard::Segment::open(path)?;
+    let damaged = segment.verify().err().map(|error| error.to_string());
+    Ok(json!({
+        "type": "segment",
+        "rows": segment.rows(),
+        "row_type": segment.layout().row_type.name(),
+        "columns": segment.layout().fields,
+        "metadata": segment.metadata(),
+        "damaged": damaged,
+    }))
+}
+
+fn data_set(path: &Path) -> anyhow::Result<Value> {
+    let manifest = shard::Manifest::open(path)?;
+    let statistics = manifest.statistics.as_ref();
+    let range = |list: Option<&Vec<f64>>| {
+        let list = list?;
+        let low = list.iter().copied().fold(f64::INFINITY, f64::min);
+        let high = list.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+        Some(json!([low, high]))
+    };
+    Ok(json!({
+        "type": "data set",
+        "segments": manifest.segments.len(),
+        "split": manifest.split,
+        "counts": manifest.counts,
+        "row_type": manifest.layout.row_type.name(),
+        "columns": manifest.layout.fields,
+        "mean_range": range(statistics.map(|s| &s.mean)),
+        "std_range": range(statistics.map(|s| &s.std)),
+        "metadata": manifest.metadata,
+    }))
+}
+
+/// A safetensors file begins with the length of its JSON header.
+fn looks_like_model(head: &[u8]) -> bool {
+    head.get(8..10) == Some(b"{\"")
+}
+
+fn model(path: &Path, size: u64) -> anyhow::Result<Value> {
+    let shown = path.display();
+    let header = crate::model::read_header(path).with_context(|| format!("`{shown}` is no whole model"))?;
+    let mut parameters = 0_u64;
+    let mut tensors = Map::new();
+    for (name, info) in &header.tensors {
+        let count: u64 = info.shape.iter().product();
+        parameters = parameters.saturating_add(count);
+        tensors.insert(name.clone(), json!({"type": info.dtype, "shape": info.shape}));
+    }
+    let _ = size;
+    Ok(json!({
+        "type": "model",
+        "parameters": parameters,
+        "facts": header.facts,
+        "tensors": tensors,
+    }))
+}
+
+/// The JSON as lines of `key: value`.
+fn text(value: &Value) -> String {
+    let mut out = String::new();
+    for (key, value) in value.as_object().into_iter().flatten() {
+        match value {
+            Value::Null => {}
+            Value::Array(list) if key == "notes" => notes(&mut out, list),
+            Value::Array(list) if list.is_empty() => {}
+            Value::Array(list) => {
+                let items: Vec<_> = list.iter().map(plain).collect();
+                out.push_str(&format!("{key}: {}\n", items.join(", ")));
+            }
+            Value::Object(map) => {
+                out.push_str(&format!("{key}:\n"));
+                for (key, value) in map {
+                    out.push_str(&format!("  {key}: {}\n", plain(value)));
+                }
+            }
+            value => out.push_str(&format!("{key}: {}\n", plain(value))),
+        }
+    }
+    out
+}
+
+fn notes(out: &mut String, list: &[Value]) {
+    out.push_str(&format!("notes: {}\n", list.len()));
+    for note in list.iter().take(SHOWN_NOTES) {
+        out.push_str(&format!(
+            "  part {} tick {} + {}: pitch {}, velocity {}\n",
+            note["part"], note["onset_ticks"], note["duration_ticks"], note["pitch_midi"], note["velocity"]
+        ));
+    }
+    if list.len() > SHOWN_NOTES {
+        out.push_str(&format!("  … and {} more (--json has them all)\n", list.len() - SHOWN_NOTES));
+    }
+}
+
+fn plain(value: &Value) -> String {
+    match value {
+        Value::String(text) => text.clone(),
+        other => other.to_string(),
+    }
+}

@@ -1,0 +1,237 @@
+//! The command line: a file per subcommand.
+
+mod completions;
+mod convert;
+mod doctor;
+mod export;
+mod graph;
+mod init;
+mod inspect;
+mod run;
+mod runs;
+mod setup;
+mod status;
+
+use std::io::{self, Write};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+use engine::EngineError;
+
+/// Exit code when something failed.
+pub(crate) const FAILED: u8 = 1;
+/// Exit code when the command line or pipeline.toml cannot be meant.
+pub(crate) const USAGE: u8 = 2;
+/// Exit code when the user interrupted.
+pub(crate) const INTERRUPTED: u8 = 130;
+
+/// The build system for music models: recordings and scores in, a trained model and its music out;
+/// only what is stale is done again.
+#[derive(Debug, Parser)]
+#[command(
+    name = "pipeline",
+    version,
+    max_term_width = 100,
+    after_help = "\
+Examples:
+  pipeline init --corpus ~/music         write a pipeline.toml for a folder of recordings and scores
+  pipeline run dataset                   prepare everything that training needs
+  pipeline run train                     train a model
+  pipeline run predict --prompt x.mid    let it go on from a prompt
+  pipeline status --why                  what is stale, and why
+
+Exit codes: 0 done, 1 something failed, 2 usage or configuration, 130 interrupted."
+)]
+struct Cli {
+    #[command(flatten)]
+    global: Global,
+    #[command(subcommand)]
+    command: Command,
+}
+
+/// Options of every command.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct Global {
+    /// Run as if started in DIR
+    #[arg(short = 'C', value_name = "DIR", global = true)]
+    directory: Option<PathBuf>,
+    /// Keep the cache in DIR instead of `.pipeline` beside pipeline.toml; projects can share it
+    #[arg(long, value_name = "DIR", global = true)]
+    cache: Option<PathBuf>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Write a commented pipeline.toml for a folder of recordings and scores
+    Init(init::Init),
+    /// Do what is stale, up to the named stages
+    Run(run::Run),
+    /// Show how much of each stage is fresh, stale or failed
+    Status(status::Status),
+    /// Draw the stages
+    Graph(graph::Graph),
+    /// List earlier runs
+    Runs(runs::Runs),
+    /// Say what a file is: audio, score, shard, segment, data set
+    Inspect(inspect::Inspect),
+    /// Copy a stage's result out of the cache
+    Export(export::Export),
+    /// Turn MusicXML, MXL and MIDI into each other, and any audio or score into WAV or FLAC
+    Convert(convert::Convert),
+    /// Check what this machine has: worker executables, libtorch, devices, cache
+    Doctor(doctor::Doctor),
+    /// Print a completion script for a shell
+    Completions(completions::Completions),
+    /// Read foreign bytes for the engine (started by `pipeline` itself)
+    #[command(hide = true)]
+    Worker {
+        /// Limit of the address space in bytes
+        #[arg(long, default_value_t = crate::worker::MEMORY)]
+        memory: u64,
+    },
+}
+
+/// What ends a command early.
+#[derive(Debug)]
+pub(crate) enum Failure {
+    /// With this code; all has been said.
+    Code(u8),
+    /// With a message.
+    Engine(EngineError),
+    /// With a message and its causes.
+    Other(anyhow::Error),
+    /// The command line cannot be meant: message, hint.
+    Usage(String, Option<String>),
+}
+
+impl From<EngineError> for Failure {
+    fn from(error: EngineError) -> Self {
+        Self::Engine(error)
+    }
+}
+
+impl From<engine::Diagnostic> for Failure {
+    fn from(error: engine::Diagnostic) -> Self {
+        Self::Engine(error.into())
+    }
+}
+
+impl From<engine::store::StoreError> for Failure {
+    fn from(error: engine::store::StoreError) -> Self {
+        Self::Engine(error.into())
+    }
+}
+
+impl From<anyhow::Error> for Failure {
+    fn from(error: anyhow::Error) -> Self {
+        Self::Other(error)
+    }
+}
+
+impl From<io::Error> for Failure {
+    fn from(error: io::Error) -> Self {
+        Self::Other(error.into())
+    }
+}
+
+/// Result of a command.
+pub(crate) type Outcome = Result<(), Failure>;
+
+/// Parses the command line and does what it says.
+pub(crate) fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            let code = if error.use_stderr() { USAGE } else { 0 };
+            // A closed pipe is no failure of ours.
+            let _ = error.print();
+            return ExitCode::from(code);
+        }
+    };
+    if let Command::Worker { memory } = cli.command {
+        return crate::worker::serve(memory);
+    }
+    if let Some(directory) = &cli.global.directory
+        && let Err(error) = std::env::set_current_dir(directory)
+    {
+        complain(&format!("cannot enter `{}`: {error}", directory.display()), None);
+        return ExitCode::from(USAGE);
+    }
+    match dispatch(cli) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => ExitCode::from(report(&failure)),
+    }
+}
+
+fn dispatch(cli: Cli) -> Outcome {
+    let global = &cli.global;
+    match cli.command {
+        Command::Init(command) => command.execute(),
+        Command::Run(command) => command.execute(global),
+        Command::Status(command) => command.execute(global),
+        Command::Graph(command) => command.execute(global),
+        Command::Runs(command) => command.execute(global),
+        Command::Inspect(command) => command.execute(),
+        Command::Export(command) => command.execute(global),
+        Command::Convert(command) => command.execute(),
+        Command::Doctor(command) => command.execute(global),
+        Command::Completions(command) => command.execute(),
+        Command::Worker { .. } => Ok(()),
+    }
+}
+
+fn report(failure: &Failure) -> u8 {
+    match failure {
+        Failure::Code(code) => *code,
+        Failure::Engine(error) => {
+            if let EngineError::Store(engine::store::StoreError::Cancelled) = error {
+                complain("interrupted; what was finished is kept", None);
+                return INTERRUPTED;
+            }
+            complain(&engine::chain(error), error.hint().as_deref());
+            if error.is_usage() { USAGE } else { FAILED }
+        }
+        Failure::Other(error) => {
+            if is_broken_pipe(error) {
+                return 0;
+            }
+            complain(&format!("{error:#}"), None);
+            FAILED
+        }
+        Failure::Usage(message, hint) => {
+            complain(message, hint.as_deref());
+            USAGE
+        }
+    }
+}
+
+fn is_broken_pipe(error: &anyhow::Error) -> bool {
+    error
+        .downcast_ref::<io::Error>()
+        .is_some_and(|e| e.kind() == io::ErrorKind::BrokenPipe)
+}
+
+/// Says what is wrong on standard error.
+pub(crate) fn complain(message: &str, hint: Option<&str>) {
+    let mut text = format!("error: {message}\n");
+    if let Some(hint) = hint {
+        text.push_str(&format!("   hint: {hint}\n"));
+    }
+    // Nobody is left to be told of a failure to tell.
+    let _ = io::stderr().write_all(text.as_bytes());
+}
+
+/// Writes to standard output.
+pub(crate) fn say(text: &str) -> Result<(), Failure> {
+    let mut out = io::stdout().lock();
+    out.write_all(text.as_bytes())?;
+    out.flush()?;
+    Ok(())
+}
+
+/// Warns on standard error.
+pub(crate) fn complain_softly(message: &str) {
+    // Nobody is left to be told of a failure to tell.
+    let _ = writeln!(io::stderr(), "warning: {message}");
+}

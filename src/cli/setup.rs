@@ -1,0 +1,57 @@
+//! From the command line's options to a project.
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use anyhow::Context;
+use engine::fs::RealFs;
+use engine::store::{Store, StoreOptions};
+use engine::{Config, Program, Project, Setting};
+
+use super::{Failure, Global};
+
+/// Name of the file that describes a pipeline.
+pub(crate) const FILE: &str = "pipeline.toml";
+
+/// Version of this program, as the records of actions hold it.
+pub(crate) const VERSION: &str = env!("CARGO_PKG_VERSION");
+
+impl Global {
+    /// Opens the project in the present folder.
+    pub(crate) fn project(&self, settings: &[Setting]) -> Result<Project, Failure> {
+        let registry = crate::stages::registry();
+        let config = Config::load(Path::new(FILE), &registry, settings)?;
+        self.open(config)
+    }
+
+    /// Opens the cache for `config`.
+    pub(crate) fn open(&self, config: Config) -> Result<Project, Failure> {
+        let cache = self.cache_dir(&config.root);
+        let options = StoreOptions::new(|warning| {
+            let _ = writeln!(std::io::stderr(), "warning: {warning}");
+        });
+        let store = Store::open(&cache, options)?;
+        let program = std::env::current_exe().context("cannot find the path of this program")?;
+        let programs = program.parent().map_or_else(PathBuf::new, Path::to_owned);
+        let name = std::path::absolute(&config.file).unwrap_or_else(|_| config.file.clone());
+        Ok(Project {
+            name: name.display().to_string(),
+            config,
+            store,
+            fs: Arc::new(RealFs),
+            registry: crate::stages::registry(),
+            worker: Program {
+                path: program,
+                args: vec!["worker".to_owned()],
+            },
+            programs,
+            version: VERSION.to_owned(),
+        })
+    }
+
+    /// The folder of the cache of a project at `root`.
+    pub(crate) fn cache_dir(&self, root: &Path) -> PathBuf {
+        self.cache.clone().unwrap_or_else(|| root.join(".pipeline"))
+    }
+}

@@ -1,0 +1,269 @@
+//! What runs again after which change, over toy stages.
+
+mod toy;
+
+use std::fs;
+use std::time::{Duration, SystemTime};
+
+use engine::{Cause, Request, Session, Verdict};
+use stage_core::Cancel;
+use toy::{Toy, objects};
+
+const FILES: [(&str, &str); 3] = [
+    ("a.txt", "one two"),
+    ("b.txt", "three"),
+    ("sub/c.txt", "four five six"),
+];
+
+fn done() -> Toy {
+    let toy = Toy::new(&FILES);
+    let run = toy.run();
+    assert_eq!(run.summary.verdict, Verdict::Done, "{:?}", run.summary.troubles);
+    toy
+}
+
+fn strs(run: &toy::Run) -> Vec<&str> {
+    run.executed.iter().map(String::as_str).collect()
+}
+
+#[test]
+fn everything_then_nothing() {
+    let toy = Toy::new(&FILES);
+    let run = toy.run();
+    assert_eq!(run.executed.len(), 3 + 3 + 3 + 1 + 2);
+    assert_eq!(run.result, "6  of 36  of 3!");
+    let again = toy.run();
+    assert_eq!(strs(&again), [""; 0]);
+    assert_eq!(again.result, run.result);
+    assert_eq!(again.summary.stages[0].cached, 3);
+}
+
+#[test]
+fn an_added_file_costs_its_own_work() {
+    let toy = done();
+    toy.write("d.txt", "seven");
+    let run = toy.run();
+    assert_eq!(
+        strs(&run),
+        [
+            "count item d.txt",
+            "read item d.txt",
+            "sum item d.txt",
+            "sum whole",
+            "tell finish",
+            "tell whole"
+        ]
+    );
+    assert_eq!(run.result, "7  of 47  of 4!");
+}
+
+#[test]
+fn a_removed_file_costs_the_whole_part_alone() {
+    let toy = done();
+    fs::remove_file(toy.path("b.txt")).unwrap();
+    let run = toy.run();
+    assert_eq!(strs(&run), ["sum whole", "tell finish", "tell whole"]);
+    assert_eq!(run.result, "5  of 25  of 2!");
+    toy.write("b.txt", "three");
+    assert_eq!(strs(&toy.run()), [""; 0], "and back again costs nothing");
+}
+
+#[test]
+fn renames_and_duplicates_cost_nothing() {
+    let toy = done();
+    fs::rename(toy.path("a.txt"), toy.path("z.txt")).unwrap();
+    fs::copy(toy.path("b.txt"), toy.path("b copy.txt")).unwrap();
+    let run = toy.run();
+    assert_eq!(strs(&run), [""; 0]);
+    assert_eq!(run.result, "6  of 36  of 3!");
+}
+
+#[test]
+fn labels_enter_the_key_of_the_whole_part_alone() {
+    let toy = done();
+    let request = || toy.request();
+    let run = toy.run_with(&["sum.folders=true"], request());
+    assert_eq!(strs(&run)[0], "sum whole");
+    fs::rename(toy.path("sub"), toy.path("other")).unwrap();
+    let run = toy.run_with(&["sum.folders=true"], request());
+    assert_eq!(strs(&run), ["sum whole"], "and the equal sum cuts off what follows");
+}
+
+#[test]
+fn an_edit_with_size_and_time_put_back_is_seen() {
+    let toy = done();
+    let path = toy.path("a.txt");
+    let old = SystemTime::now() - Duration::from_secs(3600);
+    let set = |time| fs::File::options().write(true).open(&path).unwrap().set_modified(time).unwrap();
+    set(old);
+    toy.run();
+    fs::write(&path, "one.two").unwrap();
+    set(old);
+    let run = toy.run();
+    assert_eq!(strs(&run)[0], "count item a.txt");
+    assert!(run.result.starts_with("5 "), "{}", run.result);
+}
+
+#[test]
+fn a_touch_costs_nothing_and_paranoia_neither() {
+    let toy = done();
+    let later = SystemTime::now() + Duration::from_secs(5);
+    let file = fs::File::options().write(true).open(toy.path("a.txt")).unwrap();
+    file.set_modified(later).unwrap();
+    assert_eq!(strs(&toy.run()), [""; 0]);
+    let paranoid = Request {
+        paranoid: true,
+        ..toy.request()
+    };
+    assert_eq!(strs(&toy.run_with(&[], paranoid)), [""; 0]);
+}
+
+#[test]
+fn equal_bytes_cut_off_what_follows() {
+    let toy = done();
+    // A tag changes the file, not what is read of it.
+    toy.write("a.txt", "# tag\none two");
+    assert_eq!(strs(&toy.run()), ["read item a.txt"]);
+    // Upper case changes the texts, not the counts.
+    let run = toy.run_with(&["read.upper=true"], toy.request());
+    assert_eq!(
+        strs(&run),
+        [
+            "count item a.txt",
+            "count item b.txt",
+            "count item sub/c.txt",
+            "read item a.txt",
+            "read item b.txt",
+            "read item sub/c.txt"
+        ]
+    );
+}
+
+#[test]
+fn a_parameter_redoes_its_stage_and_what_differs_below() {
+    let toy = done();
+    let run = toy.run_with(&["sum.unit=words"], toy.request());
+    assert_eq!(strs(&run), ["sum whole", "tell finish", "tell whole"]);
+    let run = toy.run_with(&["sum.unit=words", "tell.mark=?"], toy.request());
+    assert_eq!(strs(&run), ["tell finish"]);
+    assert_eq!(run.result, "6 words of 36 words of 3?");
+}
+
+#[test]
+fn cosmetic_changes_of_the_file_change_nothing() {
+    let mut toy = done();
+    toy.toml = r#"
+        # a comment
+        stages.tell = { inputs = { extra = ["count@prompt"], sum = ["sum"] }, times = 2.0 }
+        stages.sum = { inputs = "count@corpus", unit = "" }
+        [stages.count]
+        letters = false
+        inputs = ["read"]
+        [stages.read]
+        limit = 0
+        kind = "read"
+        inputs = ["prompt", "corpus"]
+        [sources.prompt]
+        [sources.corpus]
+        path = "./corpus"
+    "#
+    .to_owned();
+    assert_eq!(strs(&toy.run()), [""; 0]);
+}
+
+#[test]
+fn a_bad_file_is_reported_and_the_others_go_on() {
+    let toy = Toy::new(&FILES);
+    toy.write("bad.txt", "bad");
+    toy.write("note.pdf", "not for us");
+    let run = toy.run();
+    assert_eq!(run.summary.verdict, Verdict::Failed);
+    assert_eq!(run.failed, ["read item bad.txt: it holds `bad`"]);
+    assert_eq!(run.executed.len(), 9, "items alone: the whole needs all of them");
+    let again = toy.run();
+    assert_eq!(strs(&again), [""; 0]);
+    assert_eq!(again.failed, run.failed, "remembered");
+    let retry = Request {
+        retry_failed: true,
+        ..toy.request()
+    };
+    assert_eq!(toy.run_with(&[], retry).failed, run.failed);
+
+    let mut warn = toy;
+    warn.toml = warn.toml.replace("path = \"corpus\"", "path = \"corpus\"\non_bad = \"warn\"");
+    let run = warn.run();
+    assert_eq!(run.summary.verdict, Verdict::Done);
+    assert_eq!(strs(&run), ["sum whole", "tell finish", "tell whole"]);
+    let intake = format!("{:?}", run.summary.intake["corpus"]);
+    assert!(intake.contains("Failed") && intake.contains("Ignored"), "{intake}");
+}
+
+#[test]
+fn with_no_usable_file_the_run_fails_even_if_told_to_warn() {
+    let mut toy = Toy::new(&[("bad.txt", "bad")]);
+    toy.toml = toy.toml.replace("path = \"corpus\"", "path = \"corpus\"\non_bad = \"warn\"");
+    let run = toy.run();
+    assert_eq!(run.summary.verdict, Verdict::Failed);
+    assert!(run.summary.troubles.iter().any(|t| t.reason.contains("no usable item")));
+}
+
+#[test]
+fn forced_stages_run_again_and_equal_bytes_cut_off() {
+    let toy = done();
+    let forced = Request {
+        force: ["count".to_owned()].into(),
+        ..toy.request()
+    };
+    let run = toy.run_with(&[], forced);
+    assert_eq!(strs(&run), ["count item a.txt", "count item b.txt", "count item sub/c.txt"]);
+}
+
+#[test]
+fn a_bound_prompt_flows_through_the_same_stages() {
+    let toy = done();
+    let prompt = toy.dir.path().join("prompt.txt");
+    fs::write(&prompt, "hey you").unwrap();
+    let request = || Request {
+        targets: vec!["tell".into()],
+        bindings: [("prompt".to_owned(), prompt.clone())].into(),
+        ..toy.request()
+    };
+    let run = toy.run_with(&[], request());
+    assert_eq!(
+        strs(&run),
+        ["count item prompt.txt", "read item prompt.txt", "tell finish", "tell whole"]
+    );
+    assert_eq!(strs(&toy.run_with(&[], request())), [""; 0]);
+}
+
+#[test]
+fn a_lost_object_is_made_again() {
+    let toy = done();
+    let before = objects(&toy.cache());
+    // The sum's text is needed by `tell`, the counts by `sum`: all are lost.
+    fs::remove_dir_all(toy.cache().join("objects")).unwrap();
+    fs::create_dir(toy.cache().join("objects")).unwrap();
+    let run = toy.run_with(&["tell.times=1"], toy.request());
+    assert_eq!(run.summary.verdict, Verdict::Done, "{:?}", run.summary.troubles);
+    assert_eq!(run.result, "6  of 3!");
+    let after = objects(&toy.cache());
+    for (name, bytes) in after {
+        if let Some(old) = before.get(&name) {
+            assert_eq!(*old, bytes);
+        }
+    }
+}
+
+#[test]
+fn why_names_the_part_of_the_key() {
+    let toy = done();
+    let project = toy.project(&["sum.unit=words"]);
+    let session = Session::prepare(&project, toy.request(), &Cancel::default()).unwrap();
+    let why = session.why().unwrap();
+    let Cause::Changed(changes) = &why[0].cause else {
+        panic!("{why:?}");
+    };
+    assert_eq!(changes[0].what, "parameter unit");
+    assert_eq!((changes[0].old.as_str(), changes[0].new.as_str()), ("\"\"", "\"words\""));
+    assert!(matches!(&why[1].cause, Cause::Upstream(stage) if stage == "sum"), "{why:?}");
+}

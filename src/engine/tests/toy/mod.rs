@@ -1,0 +1,392 @@
+//! Toy stages of text, and a project of them in a temporary folder.
+
+#![allow(dead_code, reason = "each test file uses its own share")]
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+
+use engine::fs::RealFs;
+use engine::store::{Store, StoreOptions};
+use engine::{
+    Config, Ending, Observer, Program, Project, Request, RunEvent, Session, Setting, Summary,
+};
+use serde::{Deserialize, Serialize};
+use stage_core::{
+    Cancel, Context, IDENTITY, Inputs, ItemInput, Kind, KindEntry, Output, ParamError, Part, Port,
+    PortTakes, Registry, SOURCE_FILE, Stage, StageError,
+};
+
+const ITEMS: Port = Port {
+    name: "items",
+    takes: PortTakes::Items,
+    required: true,
+    about: "texts",
+};
+
+/// Drops a first line that begins with `#` (a tag), and upper-cases the rest if told to. A text
+/// that holds `bad` cannot be used.
+#[derive(Debug, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Read {
+    pub upper: bool,
+    pub limit: f64,
+}
+
+impl Kind for Read {
+    const KIND: &'static str = "read";
+    const VERSION: u32 = 1;
+    const ABOUT: &'static str = "reads a text";
+}
+
+impl Stage for Read {
+    fn parts(&self) -> &'static [Part] {
+        &[Part::Item]
+    }
+    fn ports(&self) -> &'static [Port] {
+        &[ITEMS]
+    }
+    fn takes(&self, extension: &str) -> bool {
+        extension == "txt"
+    }
+    fn validate(&self) -> Result<(), ParamError> {
+        ParamError::check_range("limit", &self.limit, 0.0..=10.0, "lines")
+    }
+    fn map(&self, item: &ItemInput, out: &mut Output, _: &Context) -> Result<(), StageError> {
+        let bytes = item.input.read(SOURCE_FILE, 1 << 20)?;
+        let text = String::from_utf8(bytes).map_err(|_| StageError::content("no UTF-8"))?;
+        let body = match text.split_once('\n') {
+            Some((tag, body)) if tag.starts_with('#') => body,
+            _ => &text,
+        };
+        if body.contains("bad") {
+            return Err(StageError::content("it holds `bad`"));
+        }
+        out.write(IDENTITY, stage_core::Digest::of(body.as_bytes()).to_hex().as_bytes())?;
+        let body = if self.upper { body.to_uppercase() } else { body.to_owned() };
+        out.write("text", body.as_bytes())
+    }
+}
+
+/// Counts words item by item.
+#[derive(Debug, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Count {
+    pub letters: bool,
+}
+
+impl Kind for Count {
+    const KIND: &'static str = "count";
+    const VERSION: u32 = 1;
+    const ABOUT: &'static str = "counts";
+}
+
+impl Stage for Count {
+    fn parts(&self) -> &'static [Part] {
+        &[Part::Item]
+    }
+    fn ports(&self) -> &'static [Port] {
+        &[ITEMS]
+    }
+    fn map(&self, item: &ItemInput, out: &mut Output, _: &Context) -> Result<(), StageError> {
+        let text = String::from_utf8_lossy(&item.input.read("text", 1 << 20)?).into_owned();
+        let n = if self.letters { text.len() } else { text.split_whitespace().count() };
+        out.write("count", n.to_string().as_bytes())
+    }
+}
+
+/// Copies each count, then adds them all up; `unit` is of interest to the sum alone.
+#[derive(Debug, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Sum {
+    pub unit: String,
+    pub folders: bool,
+}
+
+impl Kind for Sum {
+    const KIND: &'static str = "sum";
+    const VERSION: u32 = 1;
+    const ABOUT: &'static str = "adds up";
+}
+
+impl Stage for Sum {
+    fn parts(&self) -> &'static [Part] {
+        &[Part::Item, Part::Whole]
+    }
+    fn ports(&self) -> &'static [Port] {
+        &[ITEMS]
+    }
+    fn unread_by(&self, part: Part) -> &'static [&'static str] {
+        match part {
+            Part::Item => &["unit", "folders"],
+            _ => &[],
+        }
+    }
+    fn labels(
+        &self,
+        paths: &[&str],
+        _: &BTreeMap<String, PathBuf>,
+    ) -> Result<Vec<Option<String>>, StageError> {
+        let label = |path: &&str| self.folders.then(|| path.split('/').next().map(str::to_owned));
+        Ok(paths.iter().map(|path| label(path).flatten()).collect())
+    }
+    fn map(&self, item: &ItemInput, out: &mut Output, _: &Context) -> Result<(), StageError> {
+        out.link("count", &item.input, "count")
+    }
+    fn reduce(&self, inputs: &Inputs, out: &mut Output, _: &Context) -> Result<(), StageError> {
+        let mut total = 0_u64;
+        for item in inputs.items("items") {
+            let text = String::from_utf8_lossy(&item.input.read("count", 100)?).into_owned();
+            total += text.parse::<u64>().map_err(|_| StageError::content("no number"))?;
+        }
+        let n = inputs.items("items").len();
+        out.write("sum", format!("{total} {} of {n}", self.unit).as_bytes())
+    }
+}
+
+/// Repeats the sum, then prints it; `mark` is of interest to the printing alone.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Tell {
+    pub times: u32,
+    pub mark: String,
+}
+
+impl Default for Tell {
+    fn default() -> Self {
+        Self {
+            times: 2,
+            mark: "!".into(),
+        }
+    }
+}
+
+impl Kind for Tell {
+    const KIND: &'static str = "tell";
+    const VERSION: u32 = 1;
+    const ABOUT: &'static str = "tells the sum";
+}
+
+impl Stage for Tell {
+    fn parts(&self) -> &'static [Part] {
+        &[Part::Whole, Part::Finish]
+    }
+    fn ports(&self) -> &'static [Port] {
+        &[
+            Port {
+                name: "sum",
+                takes: PortTakes::Artifact,
+                required: true,
+                about: "a sum",
+            },
+            Port {
+                name: "extra",
+                takes: PortTakes::Items,
+                required: false,
+                about: "texts",
+            },
+        ]
+    }
+    fn unread_by(&self, part: Part) -> &'static [&'static str] {
+        match part {
+            Part::Whole => &["mark"],
+            _ => &["times"],
+        }
+    }
+    fn reduce(&self, inputs: &Inputs, out: &mut Output, _: &Context) -> Result<(), StageError> {
+        let sum = inputs.one("sum")?.read("sum", 1000)?;
+        let text = String::from_utf8_lossy(&sum).repeat(self.times as usize);
+        out.write("text", text.as_bytes())
+    }
+    fn finish(&self, inputs: &Inputs, out: &mut Output, _: &Context) -> Result<(), StageError> {
+        let mut text = inputs.one("whole")?.read("text", 1000)?;
+        text.extend_from_slice(self.mark.as_bytes());
+        out.write("told", &text)
+    }
+}
+
+pub fn registry() -> Registry {
+    Registry::new([
+        KindEntry::of::<Read>(),
+        KindEntry::of::<Count>(),
+        KindEntry::of::<Sum>(),
+        KindEntry::of::<Tell>(),
+    ])
+}
+
+pub const TOML: &str = r#"
+[sources.corpus]
+path = "corpus"
+
+[sources.prompt]
+
+[stages.read]
+inputs = ["corpus", "prompt"]
+
+[stages.count]
+inputs = ["read"]
+
+[stages.sum]
+inputs = ["count@corpus"]
+
+[stages.tell]
+inputs = { sum = "sum", extra = "count@prompt" }
+"#;
+
+/// A project in a temporary folder, and what its runs said.
+pub struct Toy {
+    pub dir: tempfile::TempDir,
+    pub toml: String,
+}
+
+/// What a run did: `stage part item` of every executed action, sorted.
+pub struct Run {
+    pub summary: Summary,
+    pub executed: Vec<String>,
+    pub failed: Vec<String>,
+    /// The files of the artifact of `tell`, else of `sum`.
+    pub result: String,
+}
+
+#[derive(Default)]
+struct Ear {
+    executed: Mutex<Vec<String>>,
+    failed: Mutex<Vec<String>>,
+}
+
+impl Observer for Ear {
+    fn observe(&self, event: &RunEvent<'_>) {
+        if let RunEvent::Ended {
+            who,
+            ending,
+            reason,
+            ..
+        } = event
+        {
+            let name = format!("{} {} {}", who.stage, who.part, who.item);
+            match ending {
+                Ending::Executed => self.executed.lock().unwrap().push(name.trim().to_owned()),
+                Ending::Failed => {
+                    let line = format!("{}: {}", name.trim(), reason.unwrap_or_default());
+                    self.failed.lock().unwrap().push(line);
+                }
+                _ => {}
+            }
+        }
+    }
+}
+
+impl Toy {
+    pub fn new(files: &[(&str, &str)]) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        fs::create_dir(dir.path().join("corpus")).unwrap();
+        let toy = Self {
+            dir,
+            toml: TOML.to_owned(),
+        };
+        for (name, text) in files {
+            toy.write(name, text);
+        }
+        toy
+    }
+
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join("corpus").join(name)
+    }
+
+    pub fn write(&self, name: &str, text: &str) {
+        let path = self.path(name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, text).unwrap();
+    }
+
+    pub fn cache(&self) -> PathBuf {
+        self.dir.path().join("cache")
+    }
+
+    pub fn project(&self, settings: &[&str]) -> Project {
+        let settings: Vec<Setting> = settings
+            .iter()
+            .map(|text| Setting {
+                flag: "--set".into(),
+                text: (*text).into(),
+            })
+            .collect();
+        let file = self.dir.path().join("pipeline.toml");
+        let config = Config::parse(&file, self.toml.clone(), &registry(), &settings)
+            .unwrap_or_else(|e| panic!("{e}"));
+        let mut options = StoreOptions::new(|warning| eprintln!("warning: {warning}"));
+        options.state_dir = Some(self.dir.path().join("state"));
+        Project {
+            config,
+            name: "toy".into(),
+            store: Store::open(&self.cache(), options).unwrap(),
+            fs: Arc::new(RealFs),
+            registry: registry(),
+            worker: Program {
+                path: "/nonexistent".into(),
+                args: vec![],
+            },
+            programs: PathBuf::new(),
+            version: "test".into(),
+        }
+    }
+
+    pub fn request(&self) -> Request {
+        Request {
+            jobs: 2,
+            ..Request::default()
+        }
+    }
+
+    pub fn run(&self) -> Run {
+        self.run_with(&[], self.request())
+    }
+
+    pub fn run_with(&self, settings: &[&str], request: Request) -> Run {
+        let project = self.project(settings);
+        run_project(&project, request)
+    }
+}
+
+pub fn run_project(project: &Project, request: Request) -> Run {
+    let ear = Ear::default();
+    let cancel = Cancel::default();
+    let mut session = Session::prepare(project, request, &cancel).unwrap();
+    let summary = session.execute(&ear, &cancel).unwrap();
+    let artifact = session.artifact("tell").or_else(|| session.artifact("sum"));
+    let result = artifact.map(|artifact| {
+        let input = project.store.input(&artifact.tree()).unwrap();
+        let texts = input.paths.values().map(|p| fs::read_to_string(p).unwrap());
+        texts.collect::<Vec<_>>().join("|")
+    });
+    let mut executed = ear.executed.into_inner().unwrap();
+    executed.sort();
+    let mut failed = ear.failed.into_inner().unwrap();
+    failed.sort();
+    Run {
+        summary,
+        executed,
+        failed,
+        result: result.unwrap_or_default(),
+    }
+}
+
+/// Every object of a cache, by name, with its content.
+pub fn objects(cache: &Path) -> BTreeMap<String, Vec<u8>> {
+    let mut all = BTreeMap::new();
+    for folder in fs::read_dir(cache.join("objects")).unwrap() {
+        let folder = folder.unwrap();
+        for file in fs::read_dir(folder.path()).unwrap() {
+            let file = file.unwrap();
+            let name = format!(
+                "{}{}",
+                folder.file_name().to_string_lossy(),
+                file.file_name().to_string_lossy()
+            );
+            all.insert(name, fs::read(file.path()).unwrap());
+        }
+    }
+    all
+}

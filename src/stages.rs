@@ -1,0 +1,14 @@
+//! The table of stage kinds: the one place that names the stages.
+
+use stage_core::{KindEntry, Registry};
+
+/// Every kind that pipeline.toml can use.
+pub(crate) fn registry() -> Registry {
+    Registry::new([
+        KindEntry::of::<stage_decode::Decode>(),
+        KindEntry::of::<stage_render::Render>(),
+        KindEntry::of::<stage_featurize::Featurize>(),
+        KindEntry::of::<stage_dataset::Dataset>(),
+        KindEntry::of::<stage_train::Train>(),
+    ])
+}

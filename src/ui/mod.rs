@@ -1,0 +1,81 @@
+//! Showing what the engine says: bars at a terminal, lines elsewhere, JSON for programs.
+
+pub(crate) mod json;
+mod progress;
+mod report;
+pub(crate) mod text;
+
+use engine::{Observer, RunEvent, Session, Summary};
+
+use crate::cli::Failure;
+
+/// How a run is shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Mode {
+    /// Bars or lines, then a report.
+    Human,
+    /// One JSON event per line.
+    Json {
+        /// Whether cached actions have lines of their own.
+        items: bool,
+    },
+    /// Errors only.
+    Quiet,
+}
+
+/// Shows a run.
+pub(crate) struct Ui {
+    mode: Mode,
+    progress: Option<progress::Progress>,
+    json: Option<json::Stream>,
+}
+
+impl Ui {
+    pub(crate) fn new(mode: Mode, session: &Session<'_>) -> Self {
+        Self {
+            mode,
+            progress: (mode == Mode::Human).then(|| progress::Progress::new(session)),
+            json: match mode {
+                Mode::Json { items } => Some(json::Stream::new(items)),
+                _ => None,
+            },
+        }
+    }
+
+    /// Takes the bars off the screen.
+    pub(crate) fn clear(&self) {
+        if let Some(progress) = &self.progress {
+            progress.clear();
+        }
+    }
+
+    /// Says how it ended.
+    pub(crate) fn conclude(&self, summary: &Summary) -> Result<(), Failure> {
+        match self.mode {
+            Mode::Json { .. } => {
+                let cached = self.json.as_ref().map(json::Stream::counts);
+                crate::cli::say(&(cached.unwrap_or_default() + &json::summary(summary)))
+            }
+            Mode::Human => {
+                crate::cli::say(&report::summary(summary))?;
+                report::troubles(summary);
+                Ok(())
+            }
+            Mode::Quiet => {
+                report::troubles(summary);
+                Ok(())
+            }
+        }
+    }
+}
+
+impl Observer for Ui {
+    fn observe(&self, event: &RunEvent<'_>) {
+        if let Some(progress) = &self.progress {
+            progress.observe(event);
+        }
+        if let Some(json) = &self.json {
+            json.observe(event);
+        }
+    }
+}

@@ -1,0 +1,196 @@
+//! Texts for people: tables, plans, states.
+
+use std::collections::BTreeMap;
+use std::fmt::Write;
+
+use engine::{Cause, Forecast, Session, Why, human_bytes, human_seconds};
+
+/// Columns that line up; numbers to the right.
+pub(crate) struct Table {
+    rows: Vec<Vec<String>>,
+}
+
+impl Table {
+    /// A table with this header.
+    pub(crate) fn new(header: &[&str]) -> Self {
+        Self {
+            rows: vec![header.iter().map(|s| (*s).to_owned()).collect()],
+        }
+    }
+
+    /// Adds a row.
+    pub(crate) fn row(&mut self, row: Vec<String>) {
+        self.rows.push(row);
+    }
+
+    /// The text, a line per row.
+    pub(crate) fn render(&self) -> String {
+        let columns = self.rows.iter().map(Vec::len).max().unwrap_or(0);
+        let cell = |row: &Vec<String>, column: usize| row.get(column).cloned().unwrap_or_default();
+        let width = |column| {
+            let widths = self.rows.iter().map(|row| cell(row, column).chars().count());
+            widths.max().unwrap_or(0)
+        };
+        let numeric = |column| {
+            let mut cells = self.rows.iter().skip(1).map(|row| cell(row, column));
+            cells.all(|c| c.starts_with(|c: char| c.is_ascii_digit()) || c.is_empty() || c == "–")
+        };
+        let layout: Vec<(usize, bool)> = (0..columns).map(|c| (width(c), numeric(c))).collect();
+        let mut text = String::new();
+        for row in &self.rows {
+            let mut line = String::new();
+            for (column, (width, numeric)) in layout.iter().enumerate() {
+                let cell = cell(row, column);
+                let pad = " ".repeat(width - cell.chars().count());
+                if *numeric {
+                    line.push_str(&pad);
+                }
+                line.push_str(&cell);
+                if !numeric {
+                    line.push_str(&pad);
+                }
+                line.push_str("  ");
+            }
+            text.push_str(line.trim_end());
+            text.push('\n');
+        }
+        text
+    }
+}
+
+/// A count, or a dash for none.
+pub(crate) fn count(n: u64) -> String {
+    if n == 0 { "–".to_owned() } else { n.to_string() }
+}
+
+/// How long ago a time in milliseconds since 1970 was.
+pub(crate) fn ago(millis: u64) -> String {
+    let seconds = engine::store::now_millis().saturating_sub(millis) / 1000;
+    match seconds {
+        0..90 => format!("{seconds} s ago"),
+        90..5400 => format!("{} min ago", seconds / 60),
+        5400..172_800 => format!("{} h ago", seconds / 3600),
+        _ => format!("{} days ago", seconds / 86_400),
+    }
+}
+
+/// The table of `status`.
+pub(crate) fn status(forecast: &Forecast, why: &[Why], session: &Session<'_>) -> String {
+    let mut table = Table::new(&["stage", "fresh", "stale", "failed", "blocked", "to do"]);
+    for stage in &forecast.stages {
+        let to_do = stage.stale + stage.waiting;
+        let history = if stage.from_history { "" } else { "?" };
+        table.row(vec![
+            stage.stage.clone(),
+            count(stage.fresh),
+            count(to_do),
+            count(stage.failed),
+            count(stage.blocked),
+            if to_do == 0 {
+                String::new()
+            } else {
+                let seconds = human_seconds(stage.seconds);
+                format!("about {seconds}{history}, {}", human_bytes(stage.bytes))
+            },
+        ]);
+    }
+    let mut text = table.render();
+    left_out(&mut text, session);
+    if !why.is_empty() {
+        text.push('\n');
+        text.push_str(&reasons(why));
+    }
+    text
+}
+
+/// The text of `run --dry-run`.
+pub(crate) fn plan(forecast: &Forecast, why: &[Why], session: &Session<'_>) -> String {
+    let mut text = status(forecast, why, session);
+    let _ = if forecast.to_do() == 0 {
+        writeln!(text, "nothing to do")
+    } else {
+        writeln!(
+            text,
+            "{} actions to do at most, about {}, {} to write",
+            forecast.to_do(),
+            human_seconds(forecast.seconds),
+            human_bytes(forecast.bytes)
+        )
+    };
+    text
+}
+
+fn left_out(text: &mut String, session: &Session<'_>) {
+    for left in &session.left_out {
+        let _ = writeln!(
+            text,
+            "left out: {} (source {} is not bound)",
+            left.stage,
+            left.unbound.join(", ")
+        );
+    }
+}
+
+/// At most so many items are named one by one for one and the same reason.
+const NAMED: usize = 5;
+
+/// Why actions are stale: items with the same reason together.
+fn reasons(why: &[Why]) -> String {
+    let mut groups: BTreeMap<(usize, &str, String), Vec<&str>> = BTreeMap::new();
+    let mut order: Vec<&str> = Vec::new();
+    for one in why {
+        if !order.contains(&one.stage.as_str()) {
+            order.push(&one.stage);
+        }
+        let position = order.iter().position(|s| *s == one.stage).unwrap_or(0);
+        let key = (position, one.stage.as_str(), cause(&one.cause));
+        groups.entry(key).or_default().push(&one.item);
+    }
+    let mut text = String::new();
+    for ((_, stage, cause), items) in groups {
+        let named: Vec<_> = items.iter().filter(|item| !item.is_empty()).copied().collect();
+        let _ = match named.as_slice() {
+            [] => writeln!(text, "{stage}: {cause}"),
+            [one] => writeln!(text, "{stage} {one}: {cause}"),
+            many => {
+                let _ = writeln!(text, "{stage}, {} items: {cause}", many.len());
+                for item in many.iter().take(NAMED) {
+                    let _ = writeln!(text, "    {item}");
+                }
+                if many.len() > NAMED {
+                    writeln!(text, "    … and {} more", many.len() - NAMED)
+                } else {
+                    Ok(())
+                }
+            }
+        };
+    }
+    text
+}
+
+fn cause(cause: &Cause) -> String {
+    match cause {
+        Cause::New => "not done yet".to_owned(),
+        Cause::Again => "to be done again".to_owned(),
+        Cause::Upstream(stages) => format!("waits for {stages}"),
+        Cause::Failed(reason) => format!("failed: {reason}"),
+        Cause::Blocked(reason) => format!("cannot be done: {reason}"),
+        Cause::Changed(changes) => {
+            let list = changes.iter().map(|c| format!("{} {} → {}", c.what, c.old, c.new));
+            list.collect::<Vec<_>>().join("; ")
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tables_line_up() {
+        let mut table = Table::new(&["stage", "fresh"]);
+        table.row(vec!["decode".into(), "12".into()]);
+        table.row(vec!["é".into(), "–".into()]);
+        assert_eq!(table.render(), "stage   fresh\ndecode     12\né           –\n");
+    }
+}

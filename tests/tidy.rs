@@ -1,0 +1,124 @@
+//! What the layout promises: who may import whom, and that every file says what it is.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use serde_json::Value;
+
+/// Package → its folder and those of our packages that it depends on (not for tests).
+fn packages() -> BTreeMap<String, (PathBuf, BTreeSet<String>)> {
+    let output = Command::new(env!("CARGO"))
+        .args(["metadata", "--format-version", "1", "--no-deps", "--offline"])
+        .current_dir(env!("CARGO_MANIFEST_DIR"))
+        .output()
+        .unwrap();
+    let metadata: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let list = metadata["packages"].as_array().unwrap();
+    let ours: BTreeSet<&str> = list.iter().map(|p| p["name"].as_str().unwrap()).collect();
+    list.iter()
+        .map(|package| {
+            let manifest = Path::new(package["manifest_path"].as_str().unwrap());
+            let imports = package["dependencies"].as_array().unwrap().iter();
+            let imports = imports
+                .filter(|d| d["kind"].is_null())
+                .map(|d| d["name"].as_str().unwrap())
+                .filter(|name| ours.contains(name))
+                .map(str::to_owned);
+            let name = package["name"].as_str().unwrap().to_owned();
+            (name, (manifest.parent().unwrap().to_owned(), imports.collect()))
+        })
+        .collect()
+}
+
+const LIBS: [&str; 6] = ["audio", "dsp", "plot", "score", "shard", "synth"];
+
+fn may_import(who: &str, whom: &str) -> bool {
+    let lib = LIBS.contains(&whom);
+    match who {
+        "stage-core" => false,
+        who if LIBS.contains(&who) => false,
+        "engine" => whom == "stage-core",
+        "pipeline-torch" => {
+            lib || ["stage-core", "stage-train", "stage-predict"].contains(&whom)
+        }
+        who if who.starts_with("stage-") => lib || whom == "stage-core",
+        "pipeline" => whom != "pipeline-torch" && whom != "xtask",
+        _ => false,
+    }
+}
+
+#[test]
+fn imports_go_one_way() {
+    for (who, (_, imports)) in packages() {
+        for whom in imports {
+            assert!(may_import(&who, &whom), "`{who}` must not import `{whom}`");
+        }
+    }
+}
+
+#[test]
+fn only_torch_names_tch() {
+    for (name, (dir, _)) in packages() {
+        let manifest = std::fs::read_to_string(dir.join("Cargo.toml")).unwrap();
+        let names_tch = manifest.lines().any(|l| l.starts_with("tch.") || l.starts_with("tch ="));
+        // The root lists versions for all.
+        assert!(!names_tch || name == "pipeline-torch" || name == "pipeline", "{name}");
+    }
+}
+
+fn rust_files(dir: &Path, found: &mut Vec<PathBuf>) {
+    for entry in std::fs::read_dir(dir).into_iter().flatten().flatten() {
+        let path = entry.path();
+        if path.is_dir() {
+            rust_files(&path, found);
+        } else if path.extension().is_some_and(|e| e == "rs") {
+            found.push(path);
+        }
+    }
+}
+
+fn all_rust_files() -> Vec<PathBuf> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut files = Vec::new();
+    for dir in ["src", "stages", "tests", "benches", "xtask"] {
+        rust_files(&root.join(dir), &mut files);
+    }
+    files
+}
+
+#[test]
+fn every_file_says_what_it_is() {
+    for file in all_rust_files() {
+        let text = std::fs::read_to_string(&file).unwrap();
+        assert!(text.starts_with("//!"), "{} does not begin with `//!`", file.display());
+    }
+}
+
+#[test]
+fn only_shard_and_ffi_are_unsafe() {
+    for file in all_rust_files() {
+        let shown = file.to_string_lossy().into_owned();
+        if shown.contains("stages/lib/shard/") || shown.contains("torch/src/ffi") {
+            continue;
+        }
+        let text = std::fs::read_to_string(&file).unwrap();
+        let unsafe_line = text.lines().find(|line| line.contains(concat!("unsafe", " {")));
+        assert_eq!(unsafe_line, None, "{shown}");
+    }
+}
+
+#[test]
+fn the_demo_pipeline_plans() {
+    let output = Command::new(env!("CARGO_BIN_EXE_pipeline"))
+        .args(["graph", "--cache"])
+        .arg(tempfile::tempdir().unwrap().path().join("cache"))
+        .current_dir(env!("CARGO_MANIFEST_DIR"))
+        .output()
+        .unwrap();
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    for stage in ["decode", "render", "featurize", "dataset"] {
+        assert!(text.contains(stage), "{text}");
+    }
+}
