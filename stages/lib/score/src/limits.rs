@@ -18,7 +18,9 @@ pub const MAX_DEPTH: usize = 256;
 /// Most notes of a score, as written and as performed.
 pub const MAX_NOTES: usize = 5_000_000;
 /// Most measures of a score as written.
-pub const MAX_MEASURES: usize = 200_000;
+pub const MAX_MEASURES: usize = 100_000;
+/// Most measures summed over all parts, which is what MusicXML writes down.
+pub const MAX_PART_MEASURES: usize = 2_000_000;
 /// Most measures that repeats may unfold to.
 pub const MAX_PLAYED_MEASURES: usize = 1_000_000;
 /// Most parts of a score.

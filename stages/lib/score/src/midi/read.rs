@@ -7,7 +7,7 @@
 use std::collections::{HashMap, VecDeque};
 
 use crate::error::{Result, ScoreError};
-use crate::limits::{MAX_MEASURES, MAX_NOTES, MAX_PARTS};
+use crate::limits::{MAX_MEASURES, MAX_NOTES, MAX_PART_MEASURES, MAX_PARTS};
 use crate::model::{
     Instrument, Key, Measure, Note, Part, Pedal, Pitch, Score, Tempo, Ticks, TimeSignature,
 };
@@ -336,11 +336,12 @@ fn read_measures(score: &mut Score, tracks: &[Vec<Event>]) -> Result<()> {
     let mut meter = meters.iter().peekable();
     let mut time = TimeSignature::default();
     let mut onset = 0;
+    let limit = MAX_MEASURES.min(MAX_PART_MEASURES / score.parts.len().max(1));
     while onset < end {
         while let Some((_, new)) = meter.next_if(|m| m.0 <= onset) {
             time = *new;
         }
-        if score.measures.len() >= MAX_MEASURES {
+        if score.measures.len() >= limit {
             if onset >= sounding {
                 score.warn("silence after the last note is cut short".to_owned());
                 score.end = onset;
@@ -350,7 +351,7 @@ fn read_measures(score: &mut Score, tracks: &[Vec<Event>]) -> Result<()> {
                 what: "number of measures",
                 place: "the MIDI file".to_owned(),
                 got: score.measures.len() as u64 + 1,
-                limit: MAX_MEASURES as u64,
+                limit: limit as u64,
             });
         }
         // A new meter in the middle of a measure ends it.

@@ -224,7 +224,15 @@ impl Track<'_> {
         let mut running: Option<u8> = None;
         let mut strays = 0_usize;
         let mut ended = false;
-        while let Some(delta) = self.variable() {
+        let mut resync = false;
+        loop {
+            // After stray bytes comes a status byte, not a delta time.
+            let delta = if std::mem::take(&mut resync) {
+                Some(0)
+            } else {
+                self.variable()
+            };
+            let Some(delta) = delta else { break };
             self.tick += i64::from(delta);
             if self.tick > limit {
                 return Err(ScoreError::TooLarge {
@@ -244,6 +252,7 @@ impl Track<'_> {
             } else {
                 // A data byte with no status before it: skip to the next status.
                 strays += self.skip_data();
+                resync = true;
                 continue;
             };
             // Meta and system exclusive events cancel running status by the

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use roxmltree::{Document, Node, ParsingOptions};
 
 use crate::error::{Result, ScoreError};
-use crate::limits::{MAX_NODES, MAX_PARTS};
+use crate::limits::{MAX_NODES, MAX_PART_MEASURES, MAX_PARTS};
 use crate::model::{Part, Score, Tempo};
 
 use super::direction::TempoMark;
@@ -14,9 +14,6 @@ use super::part::{Common, read_part};
 use super::partlist::{clean, part_list};
 use super::text::decode;
 use super::tree::{Grid, child, child_text, elements, short, text};
-
-/// Most measures of a timewise document, summed over its parts.
-const MAX_PLACES: usize = 4_000_000;
 
 /// Reads a MusicXML document, partwise or timewise.
 pub(crate) fn read_text(bytes: &[u8]) -> Result<Score> {
@@ -124,12 +121,12 @@ fn timewise<'a, 'i>(root: Node<'a, 'i>) -> Result<Vec<PartNodes<'a, 'i>>> {
             // The measure element stands for an empty place: it holds parts, not
             // notes. Late parts among many measures would cost their product.
             places += number.saturating_sub(list.len()) + 1;
-            if places > MAX_PLACES {
+            if places > MAX_PART_MEASURES {
                 return Err(ScoreError::TooLarge {
                     what: "number of measures in all parts",
                     place: format!("part `{}`", short(id)),
                     got: places as u64,
-                    limit: MAX_PLACES as u64,
+                    limit: MAX_PART_MEASURES as u64,
                 });
             }
             list.resize(
