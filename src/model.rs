@@ -37,7 +37,8 @@ pub(crate) fn read_header(path: &Path) -> anyhow::Result<Header> {
     let mut file = File::open(path).with_context(|| format!("cannot open `{}`", path.display()))?;
     let size = file.metadata()?.len();
     let mut length = [0; 8];
-    file.read_exact(&mut length).context("shorter than its header")?;
+    file.read_exact(&mut length)
+        .context("shorter than its header")?;
     let length = u64::from_le_bytes(length);
     ensure!(
         length <= MAX_HEADER && length.saturating_add(8) <= size,

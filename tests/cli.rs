@@ -9,7 +9,15 @@ fn every_command_has_help_with_an_example() {
     let place = Place::new();
     let help = place.run(&["--help"]).expect(0).out;
     for command in [
-        "init", "run", "status", "graph", "runs", "inspect", "export", "convert", "doctor",
+        "init",
+        "run",
+        "status",
+        "graph",
+        "runs",
+        "inspect",
+        "export",
+        "convert",
+        "doctor",
         "completions",
     ] {
         assert!(help.contains(command), "{help}");
@@ -25,20 +33,40 @@ fn usage_errors_say_what_and_hint() {
     let place = Place::initialised();
     let rows: [(&[&str], i32, &[&str]); 9] = [
         (&["rum"], 2, &["unrecognized subcommand"]),
-        (&["run", "datset"], 2, &["no stage `datset`", "did you mean `dataset`?"]),
-        (&["run", "--set", "featurize.hopp=3"], 2, &["unknown parameter `hopp`", "`hop`"]),
+        (
+            &["run", "datset"],
+            2,
+            &["no stage `datset`", "did you mean `dataset`?"],
+        ),
+        (
+            &["run", "--set", "featurize.hopp=3"],
+            2,
+            &["unknown parameter `hopp`", "`hop`"],
+        ),
         (&["run", "--force", "x"], 2, &["no stage `x`"]),
-        (&["run", "dataset", "--temperature", "1"], 2, &["--temperature"]),
+        (
+            &["run", "dataset", "--temperature", "1"],
+            2,
+            &["--temperature"],
+        ),
         (&["run", "--device", "gpu"], 2, &["`gpu` is no device"]),
         (&["init", "--corpus", "corpus"], 2, &["is there already"]),
-        (&["init", "new", "--corpus", "nowhere"], 2, &["no corpus at `nowhere`"]),
+        (
+            &["init", "new", "--corpus", "nowhere"],
+            2,
+            &["no corpus at `nowhere`"],
+        ),
         (&["-C", "nowhere", "status"], 2, &["cannot enter `nowhere`"]),
     ];
     for (args, code, words) in rows {
         let said = place.run(args);
         assert_eq!(said.code, code, "{args:?}\n{}", said.err);
         for word in words {
-            assert!(said.err.contains(word), "{args:?}\n{}\nlacks {word}", said.err);
+            assert!(
+                said.err.contains(word),
+                "{args:?}\n{}\nlacks {word}",
+                said.err
+            );
         }
     }
 }

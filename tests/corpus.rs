@@ -40,7 +40,12 @@ fn one_added_file_is_one_files_work() {
     place.write("d.wav", &wav(550.0, 2.0, "x"));
     assert_eq!(
         place.json("dataset").expect(0).executed(),
-        ["dataset item d.wav", "dataset whole", "decode item d.wav", "featurize item d.wav"]
+        [
+            "dataset item d.wav",
+            "dataset whole",
+            "decode item d.wav",
+            "featurize item d.wav"
+        ]
     );
 }
 
@@ -49,8 +54,12 @@ fn names_and_times_do_not_matter() {
     let place = done();
     let corpus = place.path("corpus");
     fs::rename(corpus.join("a.wav"), corpus.join("z.wav")).unwrap();
-    let file = fs::File::options().write(true).open(corpus.join("b.wav")).unwrap();
-    file.set_modified(SystemTime::now() + Duration::from_secs(3)).unwrap();
+    let file = fs::File::options()
+        .write(true)
+        .open(corpus.join("b.wav"))
+        .unwrap();
+    file.set_modified(SystemTime::now() + Duration::from_secs(3))
+        .unwrap();
     assert_eq!(place.json("dataset").expect(0).executed(), NOTHING);
 }
 
@@ -59,7 +68,14 @@ fn an_edit_with_its_time_put_back_is_seen() {
     let place = place();
     let path = place.path("corpus/b.wav");
     let old = SystemTime::now() - Duration::from_secs(1000);
-    let set = || fs::File::options().write(true).open(&path).unwrap().set_modified(old).unwrap();
+    let set = || {
+        fs::File::options()
+            .write(true)
+            .open(&path)
+            .unwrap()
+            .set_modified(old)
+            .unwrap()
+    };
     set();
     place.json("dataset").expect(0);
     fs::write(&path, wav(331.0, 2.0, "x")).unwrap();
@@ -67,7 +83,12 @@ fn an_edit_with_its_time_put_back_is_seen() {
     let executed = place.json("dataset").expect(0).executed();
     assert_eq!(
         executed,
-        ["dataset item b.wav", "dataset whole", "decode item b.wav", "featurize item b.wav"]
+        [
+            "dataset item b.wav",
+            "dataset whole",
+            "decode item b.wav",
+            "featurize item b.wav"
+        ]
     );
 }
 
@@ -75,15 +96,23 @@ fn an_edit_with_its_time_put_back_is_seen() {
 fn a_tag_costs_its_decoding_alone() {
     let place = done();
     place.write("b.wav", &wav(330.0, 2.0, "another comment"));
-    assert_eq!(place.json("dataset").expect(0).executed(), ["decode item b.wav"]);
+    assert_eq!(
+        place.json("dataset").expect(0).executed(),
+        ["decode item b.wav"]
+    );
 }
 
 #[test]
 fn a_parameter_of_a_later_stage_decodes_nothing() {
     let place = done();
-    let said = place.run(&["run", "dataset", "--json", "--set", "featurize.n_fft=512"]).expect(0);
+    let said = place
+        .run(&["run", "dataset", "--json", "--set", "featurize.n_fft=512"])
+        .expect(0);
     let executed = said.executed();
-    assert!(executed.iter().all(|e| !e.starts_with("decode")), "{executed:?}");
+    assert!(
+        executed.iter().all(|e| !e.starts_with("decode")),
+        "{executed:?}"
+    );
     assert_eq!(executed.len(), 3 + 3 + 1);
     place.edit("[stages.featurize]", "# a comment\n[stages.featurize]");
     assert_eq!(place.json("dataset").expect(0).executed(), NOTHING);
@@ -94,7 +123,10 @@ fn scores_and_recordings_meet() {
     let place = place();
     place.write("tune.musicxml", TUNE.as_bytes());
     let executed = place.json("dataset").expect(0).executed();
-    assert!(executed.contains(&"render item tune.musicxml".to_owned()), "{executed:?}");
+    assert!(
+        executed.contains(&"render item tune.musicxml".to_owned()),
+        "{executed:?}"
+    );
     assert_eq!(executed.len(), 4 * 3 + 1);
 }
 
@@ -110,7 +142,10 @@ fn each_bad_file_has_its_reason() {
     let place = place();
     let good = wav(330.0, 2.0, "x");
     place.write("cut.wav", &good[..good.len() / 2]);
-    place.write("text.wav", b"this is no sound at all, only a text that says so\n");
+    place.write(
+        "text.wav",
+        b"this is no sound at all, only a text that says so\n",
+    );
     place.write("empty.wav", b"");
     fs::create_dir(place.path("corpus/x.flac")).unwrap();
     place.write("clip.wav", &wav(330.0, 0.1, "x"));
@@ -118,7 +153,9 @@ fn each_bad_file_has_its_reason() {
     let said = place.json("dataset").expect(1);
     let reason = |file: &str| {
         let events = said.events();
-        let event = events.iter().find(|e| e["event"] == "file" && e["file"] == file);
+        let event = events
+            .iter()
+            .find(|e| e["event"] == "file" && e["file"] == file);
         let event = event.unwrap_or_else(|| panic!("{file}: {}", said.out));
         assert_eq!(event["status"], "failed", "{event}");
         event["reason"].as_str().unwrap().to_owned()
@@ -155,8 +192,12 @@ fn the_index_may_be_lost() {
 #[test]
 fn export_copies_and_inspect_knows_what_it_is() {
     let place = done();
-    place.run(&["export", "featurize", "a.wav", "--out", "a.parquet"]).expect(0);
-    place.run(&["export", "decode", "a.wav", "--out", "a-again.wav"]).expect(0);
+    place
+        .run(&["export", "featurize", "a.wav", "--out", "a.parquet"])
+        .expect(0);
+    place
+        .run(&["export", "decode", "a.wav", "--out", "a-again.wav"])
+        .expect(0);
     place.run(&["export", "dataset", "--out", "set"]).expect(0);
     for (file, kind) in [
         ("a.parquet", "shard"),
@@ -167,5 +208,10 @@ fn export_copies_and_inspect_knows_what_it_is() {
         let said = place.run(&["inspect", file, "--json"]).expect(0);
         assert_eq!(said.events()[0]["type"], kind, "{file}");
     }
-    assert!(!fs::metadata(place.path("a.parquet")).unwrap().permissions().readonly());
+    assert!(
+        !fs::metadata(place.path("a.parquet"))
+            .unwrap()
+            .permissions()
+            .readonly()
+    );
 }

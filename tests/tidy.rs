@@ -9,7 +9,13 @@ use serde_json::Value;
 /// Package → its folder and those of our packages that it depends on (not for tests).
 fn packages() -> BTreeMap<String, (PathBuf, BTreeSet<String>)> {
     let output = Command::new(env!("CARGO"))
-        .args(["metadata", "--format-version", "1", "--no-deps", "--offline"])
+        .args([
+            "metadata",
+            "--format-version",
+            "1",
+            "--no-deps",
+            "--offline",
+        ])
         .current_dir(env!("CARGO_MANIFEST_DIR"))
         .output()
         .unwrap();
@@ -26,7 +32,10 @@ fn packages() -> BTreeMap<String, (PathBuf, BTreeSet<String>)> {
                 .filter(|name| ours.contains(name))
                 .map(str::to_owned);
             let name = package["name"].as_str().unwrap().to_owned();
-            (name, (manifest.parent().unwrap().to_owned(), imports.collect()))
+            (
+                name,
+                (manifest.parent().unwrap().to_owned(), imports.collect()),
+            )
         })
         .collect()
 }
@@ -39,9 +48,7 @@ fn may_import(who: &str, whom: &str) -> bool {
         "stage-core" => false,
         who if LIBS.contains(&who) => false,
         "engine" => whom == "stage-core",
-        "pipeline-torch" => {
-            lib || ["stage-core", "stage-train", "stage-predict"].contains(&whom)
-        }
+        "pipeline-torch" => lib || ["stage-core", "stage-train", "stage-predict"].contains(&whom),
         who if who.starts_with("stage-") => lib || whom == "stage-core",
         "pipeline" => whom != "pipeline-torch" && whom != "xtask",
         _ => false,
@@ -61,9 +68,14 @@ fn imports_go_one_way() {
 fn only_torch_names_tch() {
     for (name, (dir, _)) in packages() {
         let manifest = std::fs::read_to_string(dir.join("Cargo.toml")).unwrap();
-        let names_tch = manifest.lines().any(|l| l.starts_with("tch.") || l.starts_with("tch ="));
+        let names_tch = manifest
+            .lines()
+            .any(|l| l.starts_with("tch.") || l.starts_with("tch ="));
         // The root lists versions for all.
-        assert!(!names_tch || name == "pipeline-torch" || name == "pipeline", "{name}");
+        assert!(
+            !names_tch || name == "pipeline-torch" || name == "pipeline",
+            "{name}"
+        );
     }
 }
 
@@ -91,7 +103,11 @@ fn all_rust_files() -> Vec<PathBuf> {
 fn every_file_says_what_it_is() {
     for file in all_rust_files() {
         let text = std::fs::read_to_string(&file).unwrap();
-        assert!(text.starts_with("//!"), "{} does not begin with `//!`", file.display());
+        assert!(
+            text.starts_with("//!"),
+            "{} does not begin with `//!`",
+            file.display()
+        );
     }
 }
 
@@ -103,7 +119,9 @@ fn only_shard_and_ffi_are_unsafe() {
             continue;
         }
         let text = std::fs::read_to_string(&file).unwrap();
-        let unsafe_line = text.lines().find(|line| line.contains(concat!("unsafe", " {")));
+        let unsafe_line = text
+            .lines()
+            .find(|line| line.contains(concat!("unsafe", " {")));
         assert_eq!(unsafe_line, None, "{shown}");
     }
 }
@@ -117,7 +135,11 @@ fn the_demo_pipeline_plans() {
         .output()
         .unwrap();
     let text = String::from_utf8_lossy(&output.stdout);
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    assert!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
     for stage in ["decode", "render", "featurize", "dataset"] {
         assert!(text.contains(stage), "{text}");
     }

@@ -7,7 +7,9 @@ use super::{Cli, Outcome, say};
 
 /// Print a completion script for a shell
 #[derive(Debug, Args)]
-#[command(after_help = "Example:\n  pipeline completions bash > ~/.local/share/bash-completion/completions/pipeline")]
+#[command(
+    after_help = "Example:\n  pipeline completions bash > ~/.local/share/bash-completion/completions/pipeline"
+)]
 pub(crate) struct Completions {
     /// Which shell
     shell: Shell,

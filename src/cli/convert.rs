@@ -49,7 +49,10 @@ pub(crate) struct Convert {
 impl Convert {
     pub(crate) fn execute(self) -> Outcome {
         crate::worker::limit_memory(crate::worker::MEMORY);
-        let extension = self.output.extension().map(|e| e.to_string_lossy().to_lowercase());
+        let extension = self
+            .output
+            .extension()
+            .map(|e| e.to_string_lossy().to_lowercase());
         match extension.as_deref() {
             Some("musicxml" | "xml") => self.score(score::write_musicxml)?,
             Some("mxl") => self.score(score::write_mxl)?,
@@ -58,7 +61,10 @@ impl Convert {
             Some("flac") => self.sound(Container::Flac)?,
             _ => {
                 return Err(Failure::Usage(
-                    format!("cannot tell the format from the name `{}`", self.output.display()),
+                    format!(
+                        "cannot tell the format from the name `{}`",
+                        self.output.display()
+                    ),
                     Some("end it in .musicxml, .mxl, .mid, .wav or .flac".to_owned()),
                 ));
             }
@@ -114,7 +120,10 @@ impl Convert {
         let mut writer = BufWriter::new(file);
         self.transcode(&source, container, &mut writer)
             .with_context(|| format!("cannot convert `{}`", self.input.display()))?;
-        writer.into_inner().map_err(std::io::IntoInnerError::into_error)?.sync_all()?;
+        writer
+            .into_inner()
+            .map_err(std::io::IntoInnerError::into_error)?
+            .sync_all()?;
         let fs = engine::fs::RealFs;
         fs.rename(&done, &self.output)
             .with_context(|| format!("cannot write `{}`", self.output.display()))

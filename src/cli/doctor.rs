@@ -26,7 +26,11 @@ impl Doctor {
             "cache": cache(global),
             "torch": torch(),
         });
-        say(&if self.json { format!("{report}\n") } else { text(&report) })
+        say(&if self.json {
+            format!("{report}\n")
+        } else {
+            text(&report)
+        })
     }
 }
 
@@ -61,11 +65,10 @@ fn torch() -> Value {
     }
     let output = Command::new(&program).arg("doctor").output();
     match output {
-        Ok(output) if output.status.success() => {
-            serde_json::from_slice(&output.stdout).unwrap_or_else(|_| {
-                json!({"state": format!("`{}` is of another build", program.display())})
-            })
-        }
+        Ok(output) if output.status.success() => serde_json::from_slice(&output.stdout)
+            .unwrap_or_else(
+                |_| json!({"state": format!("`{}` is of another build", program.display())}),
+            ),
         Ok(output) => json!({
             "state": format!("`{}` does not start", program.display()),
             "detail": String::from_utf8_lossy(&output.stderr).trim(),
@@ -90,7 +93,11 @@ fn text(report: &Value) -> String {
             match value {
                 Value::Array(devices) => {
                     for device in devices {
-                        let mark = if device["usable"] == true { "yes" } else { "no" };
+                        let mark = if device["usable"] == true {
+                            "yes"
+                        } else {
+                            "no"
+                        };
                         out.push_str(&format!(
                             "  {:5} {mark:3}  {}\n",
                             plain(&device["device"]),

@@ -32,7 +32,11 @@ pub(crate) struct Export {
 impl Export {
     pub(crate) fn execute(self, global: &Global) -> Outcome {
         let project = global.project(&[])?;
-        let prompt = self.prompt.clone().into_iter().map(|path| ("prompt".to_owned(), path));
+        let prompt = self
+            .prompt
+            .clone()
+            .into_iter()
+            .map(|path| ("prompt".to_owned(), path));
         let request = Request {
             targets: vec![self.stage.clone()],
             bindings: prompt.collect(),
@@ -53,7 +57,10 @@ impl Export {
                 copy_out(&project, artifact, &self.out)?
             }
         };
-        say(&format!("{written} file(s) written to {}\n", self.out.display()))
+        say(&format!(
+            "{written} file(s) written to {}\n",
+            self.out.display()
+        ))
     }
 
     fn all_items(&self, project: &Project, session: &Session<'_>) -> Result<usize, Failure> {
@@ -104,7 +111,11 @@ pub(crate) fn copy_out(
         .collect();
     let single = result_files.len() == 1 && out.extension().is_some() && !out.is_dir();
     for (name, entry) in &result_files {
-        let to = if single { out.to_owned() } else { out.join(name) };
+        let to = if single {
+            out.to_owned()
+        } else {
+            out.join(name)
+        };
         let from = project.store.checked_path(entry)?;
         place_copy(project, &from, &to)?;
     }
@@ -114,9 +125,14 @@ pub(crate) fn copy_out(
 /// Copies `from` (sharing blocks where the file system can) beside `to`, then renames it there.
 pub(crate) fn place_copy(project: &Project, from: &Path, to: &Path) -> Result<(), Failure> {
     let fail = |error: std::io::Error| {
-        Failure::Other(anyhow::Error::new(error).context(format!("cannot write `{}`", to.display())))
+        Failure::Other(
+            anyhow::Error::new(error).context(format!("cannot write `{}`", to.display())),
+        )
     };
-    let dir = to.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let dir = to
+        .parent()
+        .filter(|p| !p.as_os_str().is_empty())
+        .unwrap_or(Path::new("."));
     let fs = &*project.fs;
     engine::fs::create_dir_all(fs, dir).map_err(fail)?;
     let name = to.file_name().unwrap_or_default().to_string_lossy();

@@ -42,7 +42,10 @@ type Counts<'a> = BTreeMap<&'a str, BTreeMap<&'static str, u64>>;
 impl Graph {
     pub(crate) fn execute(self, global: &Global) -> Outcome {
         let project = global.project(&[])?;
-        let prompt = self.prompt.into_iter().map(|path| ("prompt".to_owned(), path));
+        let prompt = self
+            .prompt
+            .into_iter()
+            .map(|path| ("prompt".to_owned(), path));
         let request = Request {
             bindings: prompt.collect(),
             ..Request::default()
@@ -86,7 +89,11 @@ fn state(name: &str, counts: &Counts<'_>) -> String {
     };
     let list = counts.iter().map(|(what, n)| format!("{n} {what}"));
     let text = list.collect::<Vec<_>>().join(", ");
-    if text.is_empty() { "no items".to_owned() } else { text }
+    if text.is_empty() {
+        "no items".to_owned()
+    } else {
+        text
+    }
 }
 
 fn is_stale(name: &str, counts: &Counts<'_>) -> bool {
@@ -109,8 +116,16 @@ fn text(graph: &Stages, counts: &Counts<'_>) -> String {
             (from.collect::<Vec<_>>().join(", "), def.name.as_str())
         })
         .collect();
-    let left = rows.iter().map(|(from, _)| from.chars().count()).max().unwrap_or(0);
-    let right = rows.iter().map(|(_, name)| name.chars().count()).max().unwrap_or(0);
+    let left = rows
+        .iter()
+        .map(|(from, _)| from.chars().count())
+        .max()
+        .unwrap_or(0);
+    let right = rows
+        .iter()
+        .map(|(_, name)| name.chars().count())
+        .max()
+        .unwrap_or(0);
     let mut text = String::new();
     for source in &graph.sources {
         let path = source.path.as_ref().map_or_else(
@@ -122,7 +137,11 @@ fn text(graph: &Stages, counts: &Counts<'_>) -> String {
     text.push('\n');
     for (from, name) in rows {
         let mark = if is_stale(name, counts) { "○" } else { "●" };
-        let mark = if counts.contains_key(name) { mark } else { "·" };
+        let mark = if counts.contains_key(name) {
+            mark
+        } else {
+            "·"
+        };
         let _ = writeln!(
             text,
             "{}{from} ──▶ {mark} {name}{}  {}",
@@ -165,8 +184,16 @@ fn dot(graph: &Stages, counts: &Counts<'_>) -> String {
     }
     for (index, def) in graph.stages.iter().enumerate() {
         let name = &def.name;
-        let style = if is_stale(name, counts) { ", style=dashed" } else { "" };
-        let _ = writeln!(text, "  \"{name}\" [label=\"{name}\\n{}\"{style}];", state(name, counts));
+        let style = if is_stale(name, counts) {
+            ", style=dashed"
+        } else {
+            ""
+        };
+        let _ = writeln!(
+            text,
+            "  \"{name}\" [label=\"{name}\\n{}\"{style}];",
+            state(name, counts)
+        );
         for (from, port) in inputs(graph, index) {
             let from = from.split('@').next().unwrap_or_default();
             let label = port.map_or_else(String::new, |port| format!(" [label=\"{port}\"]"));

@@ -44,12 +44,18 @@ impl Init {
         // A corpus inside the project stays relative, so that the project can move with it.
         let corpus = std::path::absolute(&self.corpus)?;
         let home = std::path::absolute(&self.dir)?;
-        let corpus = corpus.strip_prefix(&home).map_or(corpus.clone(), Path::to_owned);
+        let corpus = corpus
+            .strip_prefix(&home)
+            .map_or(corpus.clone(), Path::to_owned);
         write_atomic(&RealFs, &file, text(&corpus).as_bytes())?;
         say(&format!(
             "{} written. Next:\n  pipeline{} run dataset\n",
             file.display(),
-            if self.dir == Path::new(".") { String::new() } else { format!(" -C {}", self.dir.display()) }
+            if self.dir == Path::new(".") {
+                String::new()
+            } else {
+                format!(" -C {}", self.dir.display())
+            }
         ))
     }
 }
@@ -57,9 +63,17 @@ impl Init {
 /// The stages of the file, with their inputs and what they are for.
 const STAGES: [(&str, &str, &str); 6] = [
     ("decode", r#"["corpus", "prompt"]"#, "recordings → PCM"),
-    ("render", r#"["corpus", "prompt"]"#, "scores (MusicXML, MIDI) → PCM"),
+    (
+        "render",
+        r#"["corpus", "prompt"]"#,
+        "scores (MusicXML, MIDI) → PCM",
+    ),
     ("featurize", r#"["decode", "render"]"#, "PCM → spectra"),
-    ("dataset", r#"["featurize@corpus"]"#, "spectra → memory-mapped segments, split and statistics"),
+    (
+        "dataset",
+        r#"["featurize@corpus"]"#,
+        "spectra → memory-mapped segments, split and statistics",
+    ),
     ("train", r#"["dataset"]"#, "data set → model"),
     (
         "predict",

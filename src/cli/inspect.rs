@@ -106,7 +106,10 @@ fn read_score(path: &Path) -> anyhow::Result<score::Score> {
 
 fn a_score(path: &Path, size: u64) -> anyhow::Result<Value> {
     if size > MAX_SCORE {
-        bail!("`{}` is larger than {MAX_SCORE} bytes, the most that is read of a score", path.display());
+        bail!(
+            "`{}` is larger than {MAX_SCORE} bytes, the most that is read of a score",
+            path.display()
+        );
     }
     let score = read_score(path)?;
     let performance = score.performance()?;
@@ -197,13 +200,17 @@ fn looks_like_model(head: &[u8]) -> bool {
 
 fn model(path: &Path, size: u64) -> anyhow::Result<Value> {
     let shown = path.display();
-    let header = crate::model::read_header(path).with_context(|| format!("`{shown}` is no whole model"))?;
+    let header =
+        crate::model::read_header(path).with_context(|| format!("`{shown}` is no whole model"))?;
     let mut parameters = 0_u64;
     let mut tensors = Map::new();
     for (name, info) in &header.tensors {
         let count: u64 = info.shape.iter().product();
         parameters = parameters.saturating_add(count);
-        tensors.insert(name.clone(), json!({"type": info.dtype, "shape": info.shape}));
+        tensors.insert(
+            name.clone(),
+            json!({"type": info.dtype, "shape": info.shape}),
+        );
     }
     let _ = size;
     Ok(json!({
@@ -243,11 +250,18 @@ fn notes(out: &mut String, list: &[Value]) {
     for note in list.iter().take(SHOWN_NOTES) {
         out.push_str(&format!(
             "  part {} tick {} + {}: pitch {}, velocity {}\n",
-            note["part"], note["onset_ticks"], note["duration_ticks"], note["pitch_midi"], note["velocity"]
+            note["part"],
+            note["onset_ticks"],
+            note["duration_ticks"],
+            note["pitch_midi"],
+            note["velocity"]
         ));
     }
     if list.len() > SHOWN_NOTES {
-        out.push_str(&format!("  … and {} more (--json has them all)\n", list.len() - SHOWN_NOTES));
+        out.push_str(&format!(
+            "  … and {} more (--json has them all)\n",
+            list.len() - SHOWN_NOTES
+        ));
     }
 }
 

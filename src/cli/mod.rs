@@ -155,7 +155,10 @@ pub(crate) fn main() -> ExitCode {
     if let Some(directory) = &cli.global.directory
         && let Err(error) = std::env::set_current_dir(directory)
     {
-        complain(&format!("cannot enter `{}`: {error}", directory.display()), None);
+        complain(
+            &format!("cannot enter `{}`: {error}", directory.display()),
+            None,
+        );
         return ExitCode::from(USAGE);
     }
     match dispatch(cli) {

@@ -115,7 +115,10 @@ impl Run {
     }
 
     fn request(&self) -> Request {
-        let prompt = self.prompt.iter().map(|path| ("prompt".to_owned(), path.clone()));
+        let prompt = self
+            .prompt
+            .iter()
+            .map(|path| ("prompt".to_owned(), path.clone()));
         Request {
             targets: self.stages.clone(),
             bindings: prompt.collect(),
@@ -169,7 +172,9 @@ impl Run {
             }));
             if settings.len() == before {
                 return Err(Failure::Usage(
-                    format!("`--{key}` is for stages named on the command line, and none of them has such a parameter"),
+                    format!(
+                        "`--{key}` is for stages named on the command line, and none of them has such a parameter"
+                    ),
                     Some("for example: pipeline run predict --seed 3".to_owned()),
                 ));
             }
@@ -183,9 +188,15 @@ impl Run {
         if self.json.is_some() {
             return say(&ui::json::plan(&forecast, &why));
         }
-        let failed = why.iter().any(|w| matches!(w.cause, Cause::Failed(_) | Cause::Blocked(_)));
+        let failed = why
+            .iter()
+            .any(|w| matches!(w.cause, Cause::Failed(_) | Cause::Blocked(_)));
         say(&ui::text::plan(&forecast, &why, session))?;
-        if failed { Err(Failure::Code(FAILED)) } else { Ok(()) }
+        if failed {
+            Err(Failure::Code(FAILED))
+        } else {
+            Ok(())
+        }
     }
 }
 

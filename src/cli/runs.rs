@@ -34,7 +34,9 @@ impl Runs {
         if runs.is_empty() {
             return say("no run yet\n");
         }
-        let mut table = Table::new(&["run", "when", "took", "outcome", "executed", "cached", "failed", "command"]);
+        let mut table = Table::new(&[
+            "run", "when", "took", "outcome", "executed", "cached", "failed", "command",
+        ]);
         for run in runs {
             let sum = |field: fn(&engine::store::RunStage) -> u64| {
                 run.stages.iter().map(field).sum::<u64>().to_string()

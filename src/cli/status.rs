@@ -33,7 +33,10 @@ pub(crate) struct Status {
 impl Status {
     pub(crate) fn execute(self, global: &Global) -> Outcome {
         let project = global.project(&[])?;
-        let prompt = self.prompt.into_iter().map(|path| ("prompt".to_owned(), path));
+        let prompt = self
+            .prompt
+            .into_iter()
+            .map(|path| ("prompt".to_owned(), path));
         let request = Request {
             targets: self.stages,
             bindings: prompt.collect(),

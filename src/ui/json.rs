@@ -81,7 +81,6 @@ impl Observer for Stream {
     }
 }
 
-
 fn with_who(event: &str, who: &Who<'_>, fields: Value) -> Value {
     let mut line = json!({
         "event": event,

@@ -60,7 +60,11 @@ impl Progress {
                 metrics: BTreeMap::new(),
             })
             .collect();
-        let by_name = stages.iter().enumerate().map(|(i, s)| (s.name.clone(), i)).collect();
+        let by_name = stages
+            .iter()
+            .enumerate()
+            .map(|(i, s)| (s.name.clone(), i))
+            .collect();
         Self {
             state: Mutex::new(State {
                 stages,
@@ -104,7 +108,12 @@ impl Progress {
         }
         let mut state = self.lock();
         state.expected_seconds = forecast.seconds;
-        let width = forecast.stages.iter().map(|s| s.stage.len()).max().unwrap_or(0);
+        let width = forecast
+            .stages
+            .iter()
+            .map(|s| s.stage.len())
+            .max()
+            .unwrap_or(0);
         for planned in &forecast.stages {
             let Some(index) = state.by_name.get(&planned.stage).copied() else {
                 continue;
@@ -191,7 +200,11 @@ impl Progress {
 
     fn stage_event(&self, name: &str, part: Part, event: &Event) {
         if let Event::Note { level, text } = event {
-            let mark = if *level == NoteLevel::Warning { "warning: " } else { "" };
+            let mark = if *level == NoteLevel::Warning {
+                "warning: "
+            } else {
+                ""
+            };
             self.line(&format!("{name}: {mark}{text}"));
             return;
         }
@@ -270,7 +283,11 @@ impl Stage {
 
     fn describe(&self) -> String {
         let (units, total, _) = &self.units;
-        let (done, total) = if *total > 0 { (*units, *total) } else { (self.done, self.total) };
+        let (done, total) = if *total > 0 {
+            (*units, *total)
+        } else {
+            (self.done, self.total)
+        };
         format!("{} {done}/{total} {}", self.name, self.rate())
     }
 }
@@ -296,7 +313,11 @@ impl Observer for Progress {
             } => {
                 if *ending == Ending::Failed && !remembered {
                     let reason = reason.unwrap_or_default();
-                    let item = if who.item.is_empty() { who.stage } else { who.item };
+                    let item = if who.item.is_empty() {
+                        who.stage
+                    } else {
+                        who.item
+                    };
                     self.line(&format!("failed: {item}: {reason}"));
                 }
                 let planned = {
@@ -310,7 +331,10 @@ impl Observer for Progress {
             }
             RunEvent::Stage(who, event) => self.stage_event(who.stage, who.part, event),
             RunEvent::Interim(who, step) => {
-                self.line(&format!("{}: state after step {step} is ready for use", who.stage));
+                self.line(&format!(
+                    "{}: state after step {step} is ready for use",
+                    who.stage
+                ));
             }
             RunEvent::WaitingFor { who, holder } => {
                 let key = format!("{} {}", who.stage, who.item);

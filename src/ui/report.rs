@@ -9,10 +9,16 @@ use super::text::{Table, count};
 
 /// The table of what was done, and what became of the files.
 pub(super) fn summary(summary: &Summary) -> String {
-    let mut table = Table::new(&["stage", "executed", "cached", "failed", "not done", "took", "saved"]);
+    let mut table = Table::new(&[
+        "stage", "executed", "cached", "failed", "not done", "took", "saved",
+    ]);
     for stage in &summary.stages {
         let time = |seconds: f64| {
-            if seconds == 0.0 { "–".to_owned() } else { human_seconds(seconds) }
+            if seconds == 0.0 {
+                "–".to_owned()
+            } else {
+                human_seconds(seconds)
+            }
         };
         table.row(vec![
             stage.stage.clone(),
@@ -31,7 +37,9 @@ pub(super) fn summary(summary: &Summary) -> String {
             ("used", |s| matches!(s, FileStatus::Used)),
             ("cached", |s| matches!(s, FileStatus::Cached)),
             ("duplicates", |s| matches!(s, FileStatus::Duplicate { .. })),
-            ("ignored (no stage takes them)", |s| matches!(s, FileStatus::Ignored)),
+            ("ignored (no stage takes them)", |s| {
+                matches!(s, FileStatus::Ignored)
+            }),
             ("failed", |s| matches!(s, FileStatus::Failed { .. })),
             ("not reached", |s| matches!(s, FileStatus::Pending)),
         ];
@@ -77,7 +85,11 @@ pub(super) fn troubles(summary: &Summary) {
     let mut text = String::new();
     for (source, files) in &summary.intake {
         for (file, status) in files {
-            if let FileStatus::Failed { stage: None, reason } = status {
+            if let FileStatus::Failed {
+                stage: None,
+                reason,
+            } = status
+            {
                 let _ = writeln!(text, "failed: {file} (source {source}): {reason}");
             }
         }
@@ -90,7 +102,12 @@ pub(super) fn troubles(summary: &Summary) {
 }
 
 fn line(trouble: &Trouble) -> String {
-    let Trouble { stage, item, reason, .. } = trouble;
+    let Trouble {
+        stage,
+        item,
+        reason,
+        ..
+    } = trouble;
     if trouble.blocked {
         return format!("not done: stage `{stage}`: {reason}\n");
     }

@@ -28,7 +28,10 @@ impl Table {
         let columns = self.rows.iter().map(Vec::len).max().unwrap_or(0);
         let cell = |row: &Vec<String>, column: usize| row.get(column).cloned().unwrap_or_default();
         let width = |column| {
-            let widths = self.rows.iter().map(|row| cell(row, column).chars().count());
+            let widths = self
+                .rows
+                .iter()
+                .map(|row| cell(row, column).chars().count());
             widths.max().unwrap_or(0)
         };
         let numeric = |column| {
@@ -60,7 +63,11 @@ impl Table {
 
 /// A count, or a dash for none.
 pub(crate) fn count(n: u64) -> String {
-    if n == 0 { "–".to_owned() } else { n.to_string() }
+    if n == 0 {
+        "–".to_owned()
+    } else {
+        n.to_string()
+    }
 }
 
 /// How long ago a time in milliseconds since 1970 was.
@@ -148,7 +155,11 @@ fn reasons(why: &[Why]) -> String {
     }
     let mut text = String::new();
     for ((_, stage, cause), items) in groups {
-        let named: Vec<_> = items.iter().filter(|item| !item.is_empty()).copied().collect();
+        let named: Vec<_> = items
+            .iter()
+            .filter(|item| !item.is_empty())
+            .copied()
+            .collect();
         let _ = match named.as_slice() {
             [] => writeln!(text, "{stage}: {cause}"),
             [one] => writeln!(text, "{stage} {one}: {cause}"),
@@ -176,7 +187,9 @@ fn cause(cause: &Cause) -> String {
         Cause::Failed(reason) => format!("failed: {reason}"),
         Cause::Blocked(reason) => format!("cannot be done: {reason}"),
         Cause::Changed(changes) => {
-            let list = changes.iter().map(|c| format!("{} {} → {}", c.what, c.old, c.new));
+            let list = changes
+                .iter()
+                .map(|c| format!("{} {} → {}", c.what, c.old, c.new));
             list.collect::<Vec<_>>().join("; ")
         }
     }
@@ -191,6 +204,9 @@ mod tests {
         let mut table = Table::new(&["stage", "fresh"]);
         table.row(vec!["decode".into(), "12".into()]);
         table.row(vec!["é".into(), "–".into()]);
-        assert_eq!(table.render(), "stage   fresh\ndecode     12\né           –\n");
+        assert_eq!(
+            table.render(),
+            "stage   fresh\ndecode     12\né           –\n"
+        );
     }
 }

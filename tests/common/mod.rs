@@ -1,6 +1,10 @@
 //! A project in a temporary folder, driven through the executable.
 
-#![allow(dead_code, reason = "each test file uses its own share")]
+#![allow(
+    dead_code,
+    unreachable_pub,
+    reason = "each test file uses its own share"
+)]
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -42,7 +46,9 @@ impl Said {
             .filter(|e| e["event"] == "action" && e["outcome"] == "executed")
             .map(|e| {
                 let text = |key: &str| e[key].as_str().unwrap_or_default().to_owned();
-                format!("{} {} {}", text("stage"), text("part"), text("item")).trim().to_owned()
+                format!("{} {} {}", text("stage"), text("part"), text("item"))
+                    .trim()
+                    .to_owned()
             })
             .collect();
         list.sort();
@@ -52,7 +58,11 @@ impl Said {
     /// Fails the test, with what was said, unless the exit code is `code`.
     #[track_caller]
     pub fn expect(self, code: i32) -> Self {
-        assert_eq!(self.code, code, "stdout:\n{}\nstderr:\n{}", self.out, self.err);
+        assert_eq!(
+            self.code, code,
+            "stdout:\n{}\nstderr:\n{}",
+            self.out, self.err
+        );
         self
     }
 }

@@ -18,7 +18,12 @@ const FILES: [(&str, &str); 3] = [
 fn done() -> Toy {
     let toy = Toy::new(&FILES);
     let run = toy.run();
-    assert_eq!(run.summary.verdict, Verdict::Done, "{:?}", run.summary.troubles);
+    assert_eq!(
+        run.summary.verdict,
+        Verdict::Done,
+        "{:?}",
+        run.summary.troubles
+    );
     toy
 }
 
@@ -41,7 +46,7 @@ fn everything_then_nothing() {
 #[test]
 fn an_added_file_costs_its_own_work() {
     let toy = done();
-    toy.write("d.txt", "seven");
+    toy.write("d.txt", "seven eight nine ten");
     let run = toy.run();
     assert_eq!(
         strs(&run),
@@ -54,7 +59,7 @@ fn an_added_file_costs_its_own_work() {
             "tell whole"
         ]
     );
-    assert_eq!(run.result, "7  of 47  of 4!");
+    assert_eq!(run.result, "10  of 410  of 4!");
 }
 
 #[test]
@@ -86,7 +91,11 @@ fn labels_enter_the_key_of_the_whole_part_alone() {
     assert_eq!(strs(&run)[0], "sum whole");
     fs::rename(toy.path("sub"), toy.path("other")).unwrap();
     let run = toy.run_with(&["sum.folders=true"], request());
-    assert_eq!(strs(&run), ["sum whole"], "and the equal sum cuts off what follows");
+    assert_eq!(
+        strs(&run),
+        ["sum whole"],
+        "and the equal sum cuts off what follows"
+    );
 }
 
 #[test]
@@ -94,7 +103,14 @@ fn an_edit_with_size_and_time_put_back_is_seen() {
     let toy = done();
     let path = toy.path("a.txt");
     let old = SystemTime::now() - Duration::from_secs(3600);
-    let set = |time| fs::File::options().write(true).open(&path).unwrap().set_modified(time).unwrap();
+    let set = |time| {
+        fs::File::options()
+            .write(true)
+            .open(&path)
+            .unwrap()
+            .set_modified(time)
+            .unwrap()
+    };
     set(old);
     toy.run();
     fs::write(&path, "one.two").unwrap();
@@ -108,7 +124,10 @@ fn an_edit_with_size_and_time_put_back_is_seen() {
 fn a_touch_costs_nothing_and_paranoia_neither() {
     let toy = done();
     let later = SystemTime::now() + Duration::from_secs(5);
-    let file = fs::File::options().write(true).open(toy.path("a.txt")).unwrap();
+    let file = fs::File::options()
+        .write(true)
+        .open(toy.path("a.txt"))
+        .unwrap();
     file.set_modified(later).unwrap();
     assert_eq!(strs(&toy.run()), [""; 0]);
     let paranoid = Request {
@@ -179,7 +198,11 @@ fn a_bad_file_is_reported_and_the_others_go_on() {
     let run = toy.run();
     assert_eq!(run.summary.verdict, Verdict::Failed);
     assert_eq!(run.failed, ["read item bad.txt: it holds `bad`"]);
-    assert_eq!(run.executed.len(), 9, "items alone: the whole needs all of them");
+    assert_eq!(
+        run.executed.len(),
+        9,
+        "items alone: the whole needs all of them"
+    );
     let again = toy.run();
     assert_eq!(strs(&again), [""; 0]);
     assert_eq!(again.failed, run.failed, "remembered");
@@ -190,21 +213,33 @@ fn a_bad_file_is_reported_and_the_others_go_on() {
     assert_eq!(toy.run_with(&[], retry).failed, run.failed);
 
     let mut warn = toy;
-    warn.toml = warn.toml.replace("path = \"corpus\"", "path = \"corpus\"\non_bad = \"warn\"");
+    warn.toml = warn
+        .toml
+        .replace("path = \"corpus\"", "path = \"corpus\"\non_bad = \"warn\"");
     let run = warn.run();
     assert_eq!(run.summary.verdict, Verdict::Done);
     assert_eq!(strs(&run), ["sum whole", "tell finish", "tell whole"]);
     let intake = format!("{:?}", run.summary.intake["corpus"]);
-    assert!(intake.contains("Failed") && intake.contains("Ignored"), "{intake}");
+    assert!(
+        intake.contains("Failed") && intake.contains("Ignored"),
+        "{intake}"
+    );
 }
 
 #[test]
 fn with_no_usable_file_the_run_fails_even_if_told_to_warn() {
     let mut toy = Toy::new(&[("bad.txt", "bad")]);
-    toy.toml = toy.toml.replace("path = \"corpus\"", "path = \"corpus\"\non_bad = \"warn\"");
+    toy.toml = toy
+        .toml
+        .replace("path = \"corpus\"", "path = \"corpus\"\non_bad = \"warn\"");
     let run = toy.run();
     assert_eq!(run.summary.verdict, Verdict::Failed);
-    assert!(run.summary.troubles.iter().any(|t| t.reason.contains("no usable item")));
+    assert!(
+        run.summary
+            .troubles
+            .iter()
+            .any(|t| t.reason.contains("no usable item"))
+    );
 }
 
 #[test]
@@ -215,7 +250,14 @@ fn forced_stages_run_again_and_equal_bytes_cut_off() {
         ..toy.request()
     };
     let run = toy.run_with(&[], forced);
-    assert_eq!(strs(&run), ["count item a.txt", "count item b.txt", "count item sub/c.txt"]);
+    assert_eq!(
+        strs(&run),
+        [
+            "count item a.txt",
+            "count item b.txt",
+            "count item sub/c.txt"
+        ]
+    );
 }
 
 #[test]
@@ -231,7 +273,12 @@ fn a_bound_prompt_flows_through_the_same_stages() {
     let run = toy.run_with(&[], request());
     assert_eq!(
         strs(&run),
-        ["count item prompt.txt", "read item prompt.txt", "tell finish", "tell whole"]
+        [
+            "count item prompt.txt",
+            "read item prompt.txt",
+            "tell finish",
+            "tell whole"
+        ]
     );
     assert_eq!(strs(&toy.run_with(&[], request())), [""; 0]);
 }
@@ -244,7 +291,12 @@ fn a_lost_object_is_made_again() {
     fs::remove_dir_all(toy.cache().join("objects")).unwrap();
     fs::create_dir(toy.cache().join("objects")).unwrap();
     let run = toy.run_with(&["tell.times=1"], toy.request());
-    assert_eq!(run.summary.verdict, Verdict::Done, "{:?}", run.summary.troubles);
+    assert_eq!(
+        run.summary.verdict,
+        Verdict::Done,
+        "{:?}",
+        run.summary.troubles
+    );
     assert_eq!(run.result, "6  of 3!");
     let after = objects(&toy.cache());
     for (name, bytes) in after {
@@ -264,6 +316,12 @@ fn why_names_the_part_of_the_key() {
         panic!("{why:?}");
     };
     assert_eq!(changes[0].what, "parameter unit");
-    assert_eq!((changes[0].old.as_str(), changes[0].new.as_str()), ("\"\"", "\"words\""));
-    assert!(matches!(&why[1].cause, Cause::Upstream(stage) if stage == "sum"), "{why:?}");
+    assert_eq!(
+        (changes[0].old.as_str(), changes[0].new.as_str()),
+        ("\"\"", "\"words\"")
+    );
+    assert!(
+        matches!(&why[1].cause, Cause::Upstream(stage) if stage == "sum"),
+        "{why:?}"
+    );
 }

@@ -124,12 +124,11 @@ impl Graph {
         sources
     }
 
-    /// All sources that the whole part of a stage depends on, directly or not; for a stage
-    /// without one, those of its items.
+    /// All sources that a stage cannot do without, directly or not: those of its required ports.
     pub fn needed_sources(&self, stage: usize) -> BTreeSet<usize> {
         let def = &self.stages[stage];
         let mut sources = BTreeSet::new();
-        for port in def.stage.ports() {
+        for port in def.stage.ports().iter().filter(|port| port.required) {
             let inputs = def.inputs.get(port.name).map_or(&[][..], Vec::as_slice);
             match port.takes {
                 PortTakes::Items => sources.extend(self.sources_of(inputs)),

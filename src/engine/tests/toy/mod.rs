@@ -1,6 +1,10 @@
 //! Toy stages of text, and a project of them in a temporary folder.
 
-#![allow(dead_code, reason = "each test file uses its own share")]
+#![allow(
+    dead_code,
+    unreachable_pub,
+    reason = "each test file uses its own share"
+)]
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -63,8 +67,15 @@ impl Stage for Read {
         if body.contains("bad") {
             return Err(StageError::content("it holds `bad`"));
         }
-        out.write(IDENTITY, stage_core::Digest::of(body.as_bytes()).to_hex().as_bytes())?;
-        let body = if self.upper { body.to_uppercase() } else { body.to_owned() };
+        out.write(
+            IDENTITY,
+            stage_core::Digest::of(body.as_bytes()).to_hex().as_bytes(),
+        )?;
+        let body = if self.upper {
+            body.to_uppercase()
+        } else {
+            body.to_owned()
+        };
         out.write("text", body.as_bytes())
     }
 }
@@ -91,7 +102,11 @@ impl Stage for Count {
     }
     fn map(&self, item: &ItemInput, out: &mut Output, _: &Context) -> Result<(), StageError> {
         let text = String::from_utf8_lossy(&item.input.read("text", 1 << 20)?).into_owned();
-        let n = if self.letters { text.len() } else { text.split_whitespace().count() };
+        let n = if self.letters {
+            text.len()
+        } else {
+            text.split_whitespace().count()
+        };
         out.write("count", n.to_string().as_bytes())
     }
 }
@@ -128,7 +143,10 @@ impl Stage for Sum {
         paths: &[&str],
         _: &BTreeMap<String, PathBuf>,
     ) -> Result<Vec<Option<String>>, StageError> {
-        let label = |path: &&str| self.folders.then(|| path.split('/').next().map(str::to_owned));
+        let label = |path: &&str| {
+            self.folders
+                .then(|| path.split('/').next().map(str::to_owned))
+        };
         Ok(paths.iter().map(|path| label(path).flatten()).collect())
     }
     fn map(&self, item: &ItemInput, out: &mut Output, _: &Context) -> Result<(), StageError> {
@@ -138,7 +156,9 @@ impl Stage for Sum {
         let mut total = 0_u64;
         for item in inputs.items("items") {
             let text = String::from_utf8_lossy(&item.input.read("count", 100)?).into_owned();
-            total += text.parse::<u64>().map_err(|_| StageError::content("no number"))?;
+            total += text
+                .parse::<u64>()
+                .map_err(|_| StageError::content("no number"))?;
         }
         let n = inputs.items("items").len();
         out.write("sum", format!("{total} {} of {n}", self.unit).as_bytes())
