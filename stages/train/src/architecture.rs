@@ -1,0 +1,134 @@
+//! Architectures and presets.
+
+use serde::{Deserialize, Serialize};
+
+use crate::{Decay, Train};
+
+/// A named recipe.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Preset {
+    /// LSTM that predicts the change of a log-magnitude frame, with a density to draw from.
+    #[default]
+    Residual,
+    /// 4 × 512 LSTM from a window of 10 frames of magnitude, phase and descriptors to the next
+    /// magnitude and phase: MSE, Adam 1e-3, clip 1.0, batch 75.
+    S0,
+}
+
+impl Preset {
+    /// All parameters as this preset sets them.
+    pub fn defaults(self) -> Train {
+        let residual = Train {
+            preset: Self::Residual,
+            hidden_size: 256,
+            num_layers: 2,
+            dropout: 0.1,
+            batch_size: 16,
+            chunk: 64,
+            components: 16,
+            learning_rate: 2e-3,
+            warmup_steps: 20,
+            decay: Decay::Cosine,
+            decay_steps: 580,
+            weight_decay: 0.01,
+            clip: 1.0,
+            max_steps: 600,
+            epochs: 0,
+            patience: 0,
+            save_every: 50,
+            threads: 2,
+            seed: 0,
+            init_from: None,
+            warm_start: false,
+        };
+        match self {
+            Self::Residual => residual,
+            Self::S0 => Train {
+                preset: Self::S0,
+                hidden_size: 512,
+                num_layers: 4,
+                dropout: 0.0,
+                batch_size: 75,
+                chunk: 10,
+                components: 0,
+                learning_rate: 1e-3,
+                warmup_steps: 0,
+                decay: Decay::Constant,
+                decay_steps: 0,
+                weight_decay: 0.0,
+                max_steps: 600,
+                ..residual
+            },
+        }
+    }
+}
+
+/// What a model is made of: enough, with the shape of the rows, to build it again. Part of the
+/// model file.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "name", rename_all = "lowercase")]
+pub enum Architecture {
+    /// See [`Preset::Residual`].
+    Residual(ResidualConfig),
+    /// See [`Preset::S0`].
+    S0(S0Config),
+}
+
+impl Architecture {
+    /// The name in model files.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Residual(_) => "residual",
+            Self::S0(_) => "s0",
+        }
+    }
+}
+
+/// Architecture `residual`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ResidualConfig {
+    /// Values in each LSTM layer.
+    pub hidden_size: u32,
+    /// LSTM layers.
+    pub num_layers: u32,
+    /// Share of values dropped after each layer while training.
+    pub dropout: f64,
+    /// Frames that the local convolution sees: the present one and those before it.
+    pub history: u32,
+    /// Channels of the local convolution.
+    pub channels: u32,
+    /// Components of the mixture from which frames are drawn.
+    pub components: u32,
+    /// Weight of the density's log-likelihood (nats per bin) beside the mean's squared error.
+    pub density_weight: f64,
+}
+
+impl Default for ResidualConfig {
+    fn default() -> Self {
+        Self {
+            hidden_size: 256,
+            num_layers: 2,
+            dropout: 0.1,
+            history: 4,
+            channels: 8,
+            components: 16,
+            density_weight: 0.02,
+        }
+    }
+}
+
+/// Architecture `s0`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct S0Config {
+    /// Values in each LSTM layer.
+    pub hidden_size: u32,
+    /// LSTM layers.
+    pub num_layers: u32,
+    /// Share of values dropped between layers while training.
+    pub dropout: f64,
+    /// Frames in a window.
+    pub window: u32,
+}
