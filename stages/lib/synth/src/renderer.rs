@@ -11,8 +11,8 @@ use crate::reverb::Reverb;
 use crate::soundfont::{Player, SoundFont};
 
 /// Root mean square of a note of velocity 127 at level 0 dB, of full scale.
-/// Chosen so that loud piano music peaks a little below the ceiling.
-const NOTE_LEVEL: f64 = 0.2;
+/// Chosen so that loud piano music peaks just below the ceiling.
+const NOTE_LEVEL: f64 = 0.18;
 /// No sample is larger: −0.3 dB of full scale.
 const CEILING: f32 = 0.966;
 /// Longest fade at the very end, in seconds.
@@ -24,7 +24,7 @@ pub struct Options {
     /// Samples per second, 1,000 to 384,000 (with a SoundFont 16,000 to 192,000).
     pub rate: u32,
     /// Level in dB, -60 to 30; at 0 a single note of velocity 127 has a root mean
-    /// square of about -14 dB of full scale.
+    /// square of about -15 dB of full scale.
     pub level: f64,
     /// How much of the room is heard, 0 (none) to 1.
     pub reverb: f64,

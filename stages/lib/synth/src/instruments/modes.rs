@@ -169,9 +169,9 @@ pub(super) fn spec(program: u8) -> Option<&'static ModeSpec> {
     };
     const TINKLE_BELL: ModeSpec = ModeSpec {
         modes: &[
-            (1.0, 0.7, 1.0),
-            (2.4, 0.8, 0.8),
-            (4.1, 1.0, 0.6),
+            (1.0, 0.3, 1.0),
+            (2.4, 0.9, 0.9),
+            (4.1, 1.0, 0.75),
             (6.3, 0.7, 0.5),
             (8.7, 0.5, 0.4),
         ],

@@ -45,10 +45,10 @@ pub(crate) fn play(sound: Sound, pitch: f64, velocity: u8, duration: f64) -> Vec
     render(vec![note], &DRY)
 }
 
-/// Power spectrum under a Hann window, zero-padded fourfold: bin `k` stands at
+/// Power spectrum under a Hann window, zero-padded at least twofold: bin `k` stands at
 /// `k · rate / (2 · (len − 1))` Hz.
 pub(crate) fn power(x: &[f32]) -> Vec<f64> {
-    let n = (4 * x.len()).next_power_of_two();
+    let n = (2 * x.len()).next_power_of_two();
     let fft = RealFftPlanner::<f64>::new().plan_fft_forward(n);
     let mut input = fft.make_input_vec();
     for (i, (y, &v)) in input.iter_mut().zip(x).enumerate() {

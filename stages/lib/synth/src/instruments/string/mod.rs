@@ -117,8 +117,6 @@ fn add_partials(patch: &mut Patch, spec: &StringSpec, key: &mut Key) {
     let (quick, slow) = (0.6, 1.9);
     let weight = spec.second.powi(2) * slow;
     let share = weight / (weight + (1.0 - spec.second).powi(2) * quick);
-    let sharp = (share * spec.beating / 1200.0).exp2();
-    let flat = ((share - 1.0) * spec.beating / 1200.0).exp2();
     let mut heard = 0.0f64;
     for k in 1..=MAX_PARTIALS / strings {
         let n = k as f64;
@@ -146,11 +144,15 @@ fn add_partials(patch: &mut Patch, spec: &StringSpec, key: &mut Key) {
             let phase = key.phase();
             patch.bank.push(f, amplitude, 1.0 / loss, phase, n);
         } else {
-            // In one phase when struck: together they lose energy fast, and
-            // what is left of the second rings on.
-            let phase = key.phase();
+            // Every partial beats in its own time: strings meet the bridge with
+            // another impedance at each frequency. One detuning for all would
+            // sweep a comb of nulls down the spectrum, as a flanger does.
+            let beating = spec.beating / 1200.0 * (0.4 + 1.2 * key.wood.unit());
+            let (sharp, flat) = ((share * beating).exp2(), ((share - 1.0) * beating).exp2());
             let (first, second) = (amplitude * (1.0 - spec.second), amplitude * spec.second);
+            let phase = key.phase();
             patch.bank.push(f * sharp, first, quick / loss, phase, n);
+            let phase = phase + 0.8 * (2.0 * key.wood.unit() - 1.0);
             patch.bank.push(f * flat, second, slow / loss, phase, n);
         }
     }

@@ -8,7 +8,7 @@ pub(super) fn organ(program: u8) -> &'static ToneSpec {
     // each step is 3 dB. Sub-octave bars stay below the 8' bar, so that the key
     // keeps its pitch.
     const DRAWBAR: ToneSpec = ToneSpec {
-        adsr: adsr(0.008, 0.1, 1.0, 0.05),
+        adsr: adsr(0.015, 0.1, 1.0, 0.05),
         ranks: &[
             (0.5, 0.5),
             (1.5, 0.45),
