@@ -1,9 +1,9 @@
 //! The sounding view: note events in seconds.
 //!
 //! On top of [`crate::flatten`] come articulation, fermatas, the tempo map and
-//! the sustain pedal. Shares of articulated durations follow common playback
-//! practice (MuseScore's defaults: staccato a half, staccatissimo a third …),
-//! fermatas double the time of what they stand over.
+//! the sustain pedal. A staccato sounds for half of its value, a staccatissimo
+//! for a quarter, a portato for three quarters; a fermata doubles the time of
+//! what it stands over. These are customs, not measurements: no two players agree.
 
 use crate::error::Result;
 use crate::flatten::{Flat, Played, PlayedPart, flatten};
