@@ -10,5 +10,6 @@ pub(crate) fn registry() -> Registry {
         KindEntry::of::<stage_featurize::Featurize>(),
         KindEntry::of::<stage_dataset::Dataset>(),
         KindEntry::of::<stage_train::Train>(),
+        KindEntry::of::<stage_predict::Predict>(),
     ])
 }

@@ -15,6 +15,7 @@ use std::sync::{Arc, Mutex};
 use stage_core::{Digest, Entry, Part, Tree};
 
 use super::*;
+use crate::fs::RealFs;
 
 /// A store in a fresh folder, with the warnings it gave.
 pub(super) struct Home {
