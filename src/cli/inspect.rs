@@ -8,7 +8,7 @@ use anyhow::{Context, bail};
 use clap::Args;
 use serde_json::{Map, Value, json};
 
-use super::{Outcome, say};
+use super::{Outcome, picture, say};
 
 /// Say what a file is: audio, score, shard, segment, data set
 #[derive(Debug, Args)]
@@ -17,13 +17,17 @@ Examples:
   pipeline inspect song.flac            rate, channels, duration
   pipeline inspect tune.musicxml        parts, tempo, and its notes
   pipeline inspect frames.parquet --json
-  pipeline inspect manifest.json        a data set: splits, statistics")]
+  pipeline inspect manifest.json        a data set: splits, statistics
+  pipeline inspect song.flac --png song.png   draw its spectrogram")]
 pub(crate) struct Inspect {
     /// The file
     file: PathBuf,
     /// Print JSON
     #[arg(long)]
     json: bool,
+    /// Draw the spectrogram of a recording or a shard
+    #[arg(long, value_name = "PICTURE")]
+    png: Option<PathBuf>,
 }
 
 /// Largest score that is read, in bytes.
@@ -35,11 +39,30 @@ impl Inspect {
     pub(crate) fn execute(self) -> Outcome {
         crate::worker::limit_memory(crate::worker::MEMORY);
         let value = describe(&self.file)?;
+        if let Some(to) = &self.png {
+            self.draw(to, &value)?;
+        }
         say(&if self.json {
             format!("{value}\n")
         } else {
             text(&value)
         })
+    }
+}
+
+impl Inspect {
+    fn draw(&self, to: &Path, value: &Value) -> anyhow::Result<()> {
+        let title = self.file.file_name().unwrap_or_default().to_string_lossy();
+        let bytes = match value["type"].as_str() {
+            Some("shard") => picture::of_shard(&self.file, &title)?,
+            Some("audio") => picture::of_sound(&self.file, &title)?,
+            kind => bail!(
+                "a {} has no spectrogram: `pipeline convert` plays scores",
+                kind.unwrap_or("file of this kind")
+            ),
+        };
+        engine::fs::write_atomic(&engine::fs::RealFs, to, &bytes)
+            .with_context(|| format!("cannot write `{}`", to.display()))
     }
 }
 

@@ -7,6 +7,7 @@ mod export;
 mod graph;
 mod init;
 mod inspect;
+mod picture;
 mod run;
 mod runs;
 mod setup;

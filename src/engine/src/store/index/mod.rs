@@ -1,0 +1,456 @@
+//! The index: SQLite, folded from the commits, never the truth.
+//!
+//! Whatever happens to `index.db`, the store stays right: a file that is missing, older, cut or
+//! damaged is noticed and made anew.
+//! - *Missing or older*: it holds the names of the commits that were folded into it; those that
+//!   are missing are folded, and a name without its commit means a rebuild ([`super::fold`]).
+//! - *An older file beside the write-ahead log of a newer one* (restored after a kill) would give
+//!   a mix of pages. SQLite cannot know; we can: a kill leaves the log younger than the database,
+//!   a restore leaves the database changed after the log. Checkpoints are made by us alone and
+//!   empty the log, so that the order holds.
+//! - *Damaged*: SQLite reports most; each row that answers for an action or a file carries a
+//!   checksum over key and value besides.
+//!
+//! Opening and replacing happen under the lock of `index.lock`, so that nobody opens a log by the
+//! name of a database that is being replaced. A process keeps a shared lock on `index.users`;
+//! who gets it exclusively is alone.
+
+mod place;
+mod write;
+
+use std::collections::HashSet;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use rusqlite::{Connection, OptionalExtension, TransactionBehavior, params};
+use stage_core::{Digest, Part};
+
+use super::Ulid;
+use super::files::StatSig;
+use super::record::{
+    ActionRecord, ActionResult, Artifact, InterimRecord, Latest, Origin, PinRecord, Rate, Record,
+    RunRecord,
+};
+use super::row;
+use crate::fs::{Fs, Handle};
+use place::{DATABASE, connect, enter, is_older_beside_log, remove};
+use write::{fold_actions, fold_interim, fold_pin, fold_run};
+
+/// Rows written between checkpoints.
+const CHECKPOINT_ROWS: usize = 30_000;
+
+/// Rows that are passed over before the cursor is placed anew, see [`Index::lookup_many`].
+const SKIP: usize = 8;
+
+/// Why the index did not answer.
+#[derive(Debug)]
+pub(crate) enum IndexError {
+    /// SQLite said so.
+    Sql(rusqlite::Error),
+    /// What it holds is wrong, or not folded from these commits.
+    Wrong(String),
+    /// Its files cannot be opened or locked.
+    Io(io::Error),
+}
+
+impl From<rusqlite::Error> for IndexError {
+    fn from(error: rusqlite::Error) -> Self {
+        Self::Sql(error)
+    }
+}
+
+impl std::fmt::Display for IndexError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Sql(error) => error.fmt(f),
+            Self::Wrong(text) => f.write_str(text),
+            Self::Io(error) => error.fmt(f),
+        }
+    }
+}
+
+type Result<T> = std::result::Result<T, IndexError>;
+
+/// An open index.
+#[derive(Debug)]
+pub(crate) struct Index {
+    conn: Connection,
+    /// Commits known to be folded; the table may hold more, by other processes.
+    folded: HashSet<Ulid>,
+    rows_since_checkpoint: usize,
+    /// Where it lives; `None` in memory.
+    place: Option<PathBuf>,
+    /// Says to other processes that the index is in use.
+    _users: Option<Box<dyn Handle>>,
+}
+
+impl Index {
+    /// Opens the index in the folder `dir`, making it if there is none. The text says why an
+    /// existing one had to be dropped, if so.
+    pub(crate) fn open(fs: &dyn Fs, dir: &Path) -> Result<(Self, Option<String>)> {
+        let (_door, users, alone) = enter(fs, dir)?;
+        let suspect = alone && is_older_beside_log(fs, dir);
+        let opened = if suspect {
+            Err(IndexError::Wrong(
+                "an older copy had been put in its place".to_owned(),
+            ))
+        } else {
+            connect(&dir.join(DATABASE))
+        };
+        let (conn, why) = match opened {
+            Ok(conn) => (conn, None),
+            Err(error) => {
+                remove(fs, dir)?;
+                (connect(&dir.join(DATABASE))?, Some(error.to_string()))
+            }
+        };
+        let index = Self::new(conn, Some((dir.to_owned(), users)))?;
+        Ok((index, why))
+    }
+
+    /// Replaces the index in `dir` by an empty one.
+    pub(crate) fn recreate(fs: &dyn Fs, dir: &Path) -> Result<Self> {
+        let (_door, users, _) = enter(fs, dir)?;
+        remove(fs, dir)?;
+        Self::new(connect(&dir.join(DATABASE))?, Some((dir.to_owned(), users)))
+    }
+
+    /// An empty index that lives as long as this process.
+    pub(crate) fn in_memory() -> Result<Self> {
+        let conn = Connection::open_in_memory()?;
+        conn.execute_batch(place::TABLES)?;
+        Self::new(conn, None)
+    }
+
+    fn new(conn: Connection, place: Option<(PathBuf, Box<dyn Handle>)>) -> Result<Self> {
+        conn.set_prepared_statement_cache_capacity(64);
+        let (place, users) = place.unzip();
+        if let Some(users) = &users {
+            users.lock_shared().map_err(IndexError::Io)?;
+        }
+        let mut index = Self {
+            conn,
+            folded: HashSet::new(),
+            rows_since_checkpoint: 0,
+            place,
+            _users: users,
+        };
+        index.folded = index.read_folded()?;
+        Ok(index)
+    }
+
+    /// Where it lives; `None` in memory.
+    pub(crate) fn place(&self) -> Option<&Path> {
+        self.place.as_deref()
+    }
+
+    /// The commits known to be folded.
+    pub(crate) fn folded(&self) -> &HashSet<Ulid> {
+        &self.folded
+    }
+
+    fn read_folded(&self) -> Result<HashSet<Ulid>> {
+        let mut statement = self.conn.prepare("SELECT name FROM folded")?;
+        let names = statement.query_map([], |row| row.get::<_, [u8; 16]>(0))?;
+        let names = names.map(|name| name.map(|bytes| Ulid(u128::from_be_bytes(bytes))));
+        Ok(names.collect::<rusqlite::Result<_>>()?)
+    }
+
+    /// Folds commits in one transaction. One that is folded already, here or by another process,
+    /// changes nothing.
+    pub(crate) fn fold(&mut self, commits: &[(Ulid, Vec<Record>)]) -> Result<()> {
+        let tx = self
+            .conn
+            .transaction_with_behavior(TransactionBehavior::Immediate)?;
+        // Sorted by key, the rows fill one page after the other.
+        let mut actions: Vec<([u8; 20], &ActionRecord)> = Vec::new();
+        let mut rows = 0;
+        {
+            let mut name_it = tx.prepare_cached("INSERT OR IGNORE INTO folded(name) VALUES(?1)")?;
+            for (name, records) in commits {
+                if name_it.execute([name.to_bytes()])? == 0 {
+                    continue;
+                }
+                rows += records.len();
+                for (number, record) in records.iter().enumerate() {
+                    let stamp = row::stamp(*name, number);
+                    match record {
+                        Record::Action(action) => actions.push((stamp, action)),
+                        Record::Run(run) => fold_run(&tx, run)?,
+                        Record::Pin(pin) => fold_pin(&tx, &stamp, pin)?,
+                        Record::Interim(interim) => fold_interim(&tx, &stamp, interim)?,
+                    }
+                }
+            }
+        }
+        fold_actions(&tx, &mut actions)?;
+        tx.commit()?;
+        self.folded.extend(commits.iter().map(|(name, _)| *name));
+        self.wrote(rows);
+        Ok(())
+    }
+
+    /// Looks up actions, in any order, with a cursor over the sorted keys: it walks on when the
+    /// next key is near, and is placed anew when it is not. So a few keys cost a search each, and
+    /// most of a table is read at the speed of a scan.
+    pub(crate) fn lookup_many(&self, keys: &[Digest]) -> Result<Vec<Option<ActionResult>>> {
+        let mut order: Vec<usize> = (0..keys.len()).collect();
+        order.sort_unstable_by_key(|i| keys[*i]);
+        let mut found = vec![None; keys.len()];
+        let mut statement = self
+            .conn
+            .prepare_cached("SELECT key, body FROM actions WHERE key >= ?1 ORDER BY key")?;
+        let mut next = 0;
+        while next < order.len() {
+            let mut rows = statement.query([keys[order[next]].0.as_slice()])?;
+            let mut skipped = 0;
+            loop {
+                let Some(row) = rows.next()? else {
+                    return Ok(found);
+                };
+                let key = row.get_ref(0)?.as_blob().map_err(rusqlite::Error::from)?;
+                while next < order.len() && keys[order[next]].0.as_slice() < key {
+                    next += 1;
+                }
+                if next < order.len() && keys[order[next]].0.as_slice() == key {
+                    skipped = 0;
+                    let body = row.get_ref(1)?.as_blob().map_err(rusqlite::Error::from)?;
+                    let result =
+                        row::read_action(&keys[order[next]], body).ok_or_else(wrong_row)?;
+                    while next < order.len() && keys[order[next]].0.as_slice() == key {
+                        found[order[next]] = Some(result.clone());
+                        next += 1;
+                    }
+                } else {
+                    skipped += 1;
+                }
+                if next == order.len() || skipped > SKIP {
+                    break;
+                }
+            }
+        }
+        Ok(found)
+    }
+
+    /// Digests of files by their stat, in the order of `sigs`; `None` where the stat differs from
+    /// the recorded one or none is recorded. Uses the cursor of [`Index::lookup_many`].
+    pub(crate) fn stats(&self, sigs: &[Option<StatSig>]) -> Result<Vec<Option<Digest>>> {
+        let place = |i: &usize| sigs[*i].map(|sig| (sig.dev.cast_signed(), sig.ino.cast_signed()));
+        let mut order: Vec<usize> = (0..sigs.len()).filter(|i| sigs[*i].is_some()).collect();
+        order.sort_unstable_by_key(place);
+        let mut found = vec![None; sigs.len()];
+        let mut statement = self.conn.prepare_cached(
+            "SELECT ino, body FROM stats WHERE dev = ?1 AND ino >= ?2 ORDER BY ino",
+        )?;
+        let mut next = 0;
+        while let Some((dev, ino)) = order.get(next).and_then(place) {
+            let mut rows = statement.query([dev, ino])?;
+            let mut skipped = 0;
+            loop {
+                let here = |next: usize| order.get(next).and_then(place).filter(|p| p.0 == dev);
+                let Some(row) = rows.next()? else {
+                    while here(next).is_some() {
+                        next += 1;
+                    }
+                    break;
+                };
+                let ino: i64 = row.get(0)?;
+                while here(next).is_some_and(|p| p.1 < ino) {
+                    next += 1;
+                }
+                if here(next).is_some_and(|p| p.1 == ino) {
+                    skipped = 0;
+                    let body = row.get_ref(1)?.as_blob().map_err(rusqlite::Error::from)?;
+                    while here(next).is_some_and(|p| p.1 == ino) {
+                        let i = order[next];
+                        if let Some(sig) = &sigs[i] {
+                            found[i] = row::read_stat(sig, body).map_err(|()| wrong_row())?;
+                        }
+                        next += 1;
+                    }
+                } else {
+                    skipped += 1;
+                }
+                if here(next).is_none() || skipped > SKIP {
+                    break;
+                }
+            }
+        }
+        Ok(found)
+    }
+
+    /// Records digests of files.
+    pub(crate) fn put_stats(&mut self, files: &[(StatSig, Digest)]) -> Result<()> {
+        let tx = self
+            .conn
+            .transaction_with_behavior(TransactionBehavior::Immediate)?;
+        {
+            let mut put = tx.prepare_cached(
+                "INSERT OR REPLACE INTO stats(dev, ino, body) VALUES(?1, ?2, ?3)",
+            )?;
+            for (sig, digest) in files {
+                let body = row::write_stat(sig, digest);
+                put.execute(params![sig.dev.cast_signed(), sig.ino.cast_signed(), body])?;
+            }
+        }
+        tx.commit()?;
+        self.wrote(files.len());
+        Ok(())
+    }
+
+    /// The newest action of each item of a stage's part, by item.
+    pub(crate) fn latest(&self, pipeline: &str, stage: &str, part: Part) -> Result<Vec<Latest>> {
+        let mut statement = self.conn.prepare_cached(
+            "SELECT stamp, item, key, s.json, inputs, failed, reason, seconds, bytes, run, at
+             FROM latest LEFT JOIN settings s ON s.digest = settings
+             WHERE pipeline = ?1 AND stage = ?2 AND part = ?3 ORDER BY item, stamp",
+        )?;
+        let mut rows = statement.query([pipeline, stage, part.name()])?;
+        let mut all: Vec<Latest> = Vec::new();
+        while let Some(row) = rows.next()? {
+            let latest = read_latest(row)?;
+            // Success and failure have a row each; the later one comes second.
+            if all.last().is_some_and(|last| last.item == latest.item) {
+                all.pop();
+            }
+            all.push(latest);
+        }
+        Ok(all)
+    }
+
+    /// Key of the newest success of a stage's item.
+    pub(crate) fn last_done(
+        &self,
+        pipeline: &str,
+        stage: &str,
+        part: Part,
+        item: &str,
+    ) -> Result<Option<Digest>> {
+        let mut statement = self.conn.prepare_cached(
+            "SELECT key FROM latest
+             WHERE pipeline = ?1 AND stage = ?2 AND part = ?3 AND item = ?4 AND failed = 0",
+        )?;
+        let key = statement.query_row([pipeline, stage, part.name(), item], |row| row.get(0));
+        Ok(key.optional()?.map(Digest))
+    }
+
+    /// Sums over the newest successes of a stage's part.
+    pub(crate) fn rate(&self, pipeline: &str, stage: &str, part: Part) -> Result<Rate> {
+        let mut statement = self.conn.prepare_cached(
+            "SELECT count(*), total(seconds), total(bytes), total(output) FROM latest
+             WHERE pipeline = ?1 AND stage = ?2 AND part = ?3 AND failed = 0",
+        )?;
+        // Sums of lengths for a forecast; `as` saturates.
+        let rate = statement.query_row([pipeline, stage, part.name()], |row| {
+            Ok(Rate {
+                actions: row.get::<_, i64>(0)?.cast_unsigned(),
+                seconds: row.get(1)?,
+                bytes: row.get::<_, f64>(2)? as u64,
+                output_bytes: row.get::<_, f64>(3)? as u64,
+            })
+        })?;
+        Ok(rate)
+    }
+
+    /// Runs, newest first, at most `limit`.
+    pub(crate) fn runs(&self, limit: usize) -> Result<Vec<RunRecord>> {
+        let mut statement = self
+            .conn
+            .prepare_cached("SELECT json FROM runs ORDER BY id DESC LIMIT ?1")?;
+        let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+        json_rows(statement.query([limit])?)
+    }
+
+    /// The pinned runs.
+    pub(crate) fn pins(&self) -> Result<Vec<PinRecord>> {
+        let mut statement = self
+            .conn
+            .prepare_cached("SELECT json FROM pins ORDER BY run")?;
+        let mut pins: Vec<PinRecord> = json_rows(statement.query([])?)?;
+        pins.retain(|pin| pin.pinned);
+        Ok(pins)
+    }
+
+    /// What a stage published on its way, newest first, at most `limit`.
+    pub(crate) fn interims(
+        &self,
+        pipeline: &str,
+        stage: &str,
+        limit: usize,
+    ) -> Result<Vec<InterimRecord>> {
+        let mut statement = self.conn.prepare_cached(
+            "SELECT origin, key, step, artifact, tree, at FROM interims
+             WHERE pipeline = ?1 AND stage = ?2 ORDER BY stamp DESC LIMIT ?3",
+        )?;
+        let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+        let mut rows = statement.query(params![pipeline, stage, limit])?;
+        let mut interims = Vec::new();
+        while let Some(row) = rows.next()? {
+            let tree = row.get_ref(4)?.as_blob().map_err(rusqlite::Error::from)?;
+            let origin: Origin = json(row.get_ref(0)?.as_str().map_err(rusqlite::Error::from)?)?;
+            let artifact = Artifact::from_packed(Digest(row.get(3)?), tree);
+            if artifact.tree().digest() != artifact.digest {
+                return Err(wrong_row());
+            }
+            interims.push(InterimRecord {
+                origin: origin.into(),
+                stage: stage.to_owned(),
+                key: Digest(row.get(1)?),
+                step: row.get::<_, i64>(2)?.cast_unsigned(),
+                artifact,
+                at: row.get::<_, i64>(5)?.cast_unsigned(),
+            });
+        }
+        Ok(interims)
+    }
+
+    fn wrote(&mut self, rows: usize) {
+        self.rows_since_checkpoint += rows;
+        if self.rows_since_checkpoint > CHECKPOINT_ROWS {
+            self.rows_since_checkpoint = 0;
+            // It may find readers in its way: then the next one empties the log.
+            let _ = self
+                .conn
+                .query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()));
+        }
+    }
+}
+
+fn read_latest(row: &rusqlite::Row<'_>) -> Result<Latest> {
+    let settings: Option<String> = row.get(3)?;
+    let settings = settings.ok_or_else(|| IndexError::Wrong("a stage is missing".to_owned()))?;
+    let inputs = row.get_ref(4)?.as_blob().map_err(rusqlite::Error::from)?;
+    Ok(Latest {
+        item: row.get(1)?,
+        key: Digest(row.get(2)?),
+        settings: json(&settings)?,
+        inputs: row::read_inputs(inputs).ok_or_else(wrong_row)?,
+        failed: row.get(6)?,
+        seconds: row.get(7)?,
+        bytes: row.get::<_, i64>(8)?.cast_unsigned(),
+        run: Ulid(u128::from_be_bytes(row.get(9)?)),
+        at: row.get::<_, i64>(10)?.cast_unsigned(),
+    })
+}
+
+fn json_rows<T: serde::de::DeserializeOwned>(mut rows: rusqlite::Rows<'_>) -> Result<Vec<T>> {
+    let mut values = Vec::new();
+    while let Some(row) = rows.next()? {
+        values.push(json(
+            row.get_ref(0)?.as_str().map_err(rusqlite::Error::from)?,
+        )?);
+    }
+    Ok(values)
+}
+
+fn json<T: serde::de::DeserializeOwned>(text: &str) -> Result<T> {
+    serde_json::from_str(text).map_err(wrong_json)
+}
+
+fn wrong_json(error: serde_json::Error) -> IndexError {
+    IndexError::Wrong(error.to_string())
+}
+
+fn wrong_row() -> IndexError {
+    IndexError::Wrong("a row does not pass its checksum".to_owned())
+}

@@ -1,0 +1,106 @@
+//! Where the index lies on disk: its door, its tables, and copies of another time.
+
+use std::path::Path;
+use std::time::Duration;
+
+use rusqlite::{Connection, TransactionBehavior};
+
+use super::{IndexError, Result};
+use crate::fs::{self, Fs, Handle};
+
+/// Version of the tables. Another one is rebuilt, not migrated.
+const SCHEMA: i64 = 1;
+
+/// "pipe": tells our database from another.
+const APPLICATION: i64 = 0x7069_7065;
+
+/// How long a writer of another process is waited for.
+const BUSY: Duration = Duration::from_secs(20);
+
+pub(super) const TABLES: &str = "
+CREATE TABLE folded(name BLOB PRIMARY KEY) WITHOUT ROWID;
+CREATE TABLE actions(key BLOB PRIMARY KEY, stamp BLOB NOT NULL, body BLOB NOT NULL) WITHOUT ROWID;
+CREATE TABLE settings(digest BLOB PRIMARY KEY, json TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE latest(
+  pipeline TEXT, stage TEXT, part TEXT, item TEXT, failed INTEGER,
+  stamp BLOB NOT NULL, key BLOB NOT NULL, settings BLOB NOT NULL, inputs BLOB NOT NULL,
+  reason TEXT, seconds REAL NOT NULL, bytes INTEGER NOT NULL, output INTEGER NOT NULL,
+  run BLOB NOT NULL, at INTEGER NOT NULL,
+  PRIMARY KEY(pipeline, stage, part, item, failed)) WITHOUT ROWID;
+CREATE TABLE runs(id BLOB PRIMARY KEY, json TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE pins(run BLOB PRIMARY KEY, stamp BLOB NOT NULL, json TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE interims(
+  pipeline TEXT, stage TEXT, stamp BLOB, origin TEXT NOT NULL, key BLOB NOT NULL,
+  step INTEGER NOT NULL, artifact BLOB NOT NULL, tree BLOB NOT NULL, at INTEGER NOT NULL,
+  PRIMARY KEY(pipeline, stage, stamp)) WITHOUT ROWID;
+CREATE TABLE stats(
+  dev INTEGER, ino INTEGER, body BLOB NOT NULL, PRIMARY KEY(dev, ino)) WITHOUT ROWID;
+";
+
+pub(super) const DATABASE: &str = "index.db";
+const LOG: &str = "index.db-wal";
+
+/// The locked door, the file of the users, and whether there are no others.
+pub(super) type Door = (Box<dyn Handle>, Box<dyn Handle>, bool);
+
+/// Opens the door and shuts it behind us until it is dropped.
+pub(super) fn enter(fs: &dyn Fs, dir: &Path) -> Result<Door> {
+    let open = |name| fs.open_or_create(&dir.join(name));
+    let door = open("index.lock").map_err(IndexError::Io)?;
+    door.lock().map_err(IndexError::Io)?;
+    let users = open("index.users").map_err(IndexError::Io)?;
+    let alone = users.try_lock().map_err(IndexError::Io)?;
+    Ok((door, users, alone))
+}
+
+/// Whether the database was changed after its log: not by us, see above.
+pub(super) fn is_older_beside_log(fs: &dyn Fs, dir: &Path) -> bool {
+    let Ok(log) = fs.stat(&dir.join(LOG)) else {
+        return false;
+    };
+    match fs.stat(&dir.join(DATABASE)) {
+        Ok(database) => log.size > 0 && database.ctime > log.mtime,
+        Err(_) => true,
+    }
+}
+
+/// Removes the index with its log.
+pub(super) fn remove(fs: &dyn Fs, dir: &Path) -> Result<()> {
+    for name in [LOG, "index.db-shm", "index.db-journal", DATABASE] {
+        fs::gone_is_fine(fs.remove_file(&dir.join(name))).map_err(IndexError::Io)?;
+    }
+    Ok(())
+}
+
+/// Opens the database, checks whose it is, and makes its tables if it is new. Reads from it, so
+/// that its log is open, too.
+pub(super) fn connect(path: &Path) -> Result<Connection> {
+    let mut conn = Connection::open(path)?;
+    conn.busy_timeout(BUSY)?;
+    conn.pragma_update(None, "journal_mode", "wal")?;
+    conn.pragma_update(None, "synchronous", "normal")?;
+    conn.pragma_update(None, "wal_autocheckpoint", 0)?;
+    conn.pragma_update(None, "cache_size", -16_384)?;
+    let pragma =
+        |conn: &Connection, name| conn.pragma_query_value(None, name, |row| row.get::<_, i64>(0));
+    let found = (
+        pragma(&conn, "application_id")?,
+        pragma(&conn, "user_version")?,
+    );
+    if found == (APPLICATION, SCHEMA) {
+        return Ok(conn);
+    }
+    let tx = conn.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    let tables: i64 = tx.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))?;
+    if tables > 0 {
+        return Err(IndexError::Wrong(format!(
+            "its tables have version {}, expected {SCHEMA}",
+            found.1
+        )));
+    }
+    tx.execute_batch(TABLES)?;
+    tx.pragma_update(None, "application_id", APPLICATION)?;
+    tx.pragma_update(None, "user_version", SCHEMA)?;
+    tx.commit()?;
+    Ok(conn)
+}

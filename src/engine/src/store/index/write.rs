@@ -1,0 +1,135 @@
+//! Writes the records of commits into the tables.
+//!
+//! Commits may come in any order, as other processes make them: of two records for one row the
+//! one with the greater stamp stays.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use rusqlite::params;
+use stage_core::Digest;
+
+use super::{Result, wrong_json};
+use crate::store::record::{
+    ActionRecord, InterimRecord, Outcome, PinRecord, RunRecord, StageSettings,
+};
+use crate::store::row;
+
+pub(super) fn fold_actions(
+    tx: &rusqlite::Transaction<'_>,
+    actions: &mut [([u8; 20], &ActionRecord)],
+) -> Result<()> {
+    let mut put_settings =
+        tx.prepare_cached("INSERT OR IGNORE INTO settings(digest, json) VALUES(?1, ?2)")?;
+    let mut put = tx.prepare_cached(
+        "INSERT INTO actions(key, stamp, body) VALUES(?1, ?2, ?3)
+         ON CONFLICT DO UPDATE SET stamp = excluded.stamp, body = excluded.body
+         WHERE excluded.stamp > stamp",
+    )?;
+    let mut put_latest = tx.prepare_cached(
+        "INSERT INTO latest(pipeline, stage, part, item, failed, stamp, key, settings, inputs,
+                            reason, seconds, bytes, output, run, at)
+         VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15)
+         ON CONFLICT DO UPDATE SET
+           stamp = excluded.stamp, key = excluded.key, settings = excluded.settings,
+           inputs = excluded.inputs, reason = excluded.reason, seconds = excluded.seconds,
+           bytes = excluded.bytes, output = excluded.output, run = excluded.run, at = excluded.at
+         WHERE excluded.stamp > stamp",
+    )?;
+    let mut settings_of: BTreeMap<*const StageSettings, Digest> = BTreeMap::new();
+    actions.sort_unstable_by_key(|(stamp, action)| (action.key, *stamp));
+    for (stamp, action) in actions.iter() {
+        let body = row::write_action(action);
+        put.execute(params![action.key.0, stamp, body])?;
+    }
+    let names = |a: &ActionRecord| {
+        let settings = &a.settings;
+        (
+            a.origin.pipeline.clone(),
+            settings.stage.clone(),
+            settings.part.name(),
+            a.item.clone(),
+        )
+    };
+    actions.sort_by_cached_key(|(stamp, action)| (names(action), *stamp));
+    for (stamp, action) in actions.iter() {
+        let settings = match settings_of.get(&Arc::as_ptr(&action.settings)) {
+            Some(digest) => *digest,
+            None => {
+                let json = serde_json::to_string(&*action.settings).map_err(wrong_json)?;
+                let digest = Digest::of(json.as_bytes());
+                put_settings.execute(params![digest.0, json])?;
+                settings_of.insert(Arc::as_ptr(&action.settings), digest);
+                digest
+            }
+        };
+        let (reason, output) = match &action.outcome {
+            Outcome::Done(artifact) => (None, artifact.size()),
+            Outcome::Failed { reason, .. } => (Some(reason), 0),
+        };
+        put_latest.execute(params![
+            action.origin.pipeline,
+            action.settings.stage,
+            action.settings.part.name(),
+            action.item,
+            reason.is_some(),
+            stamp,
+            action.key.0,
+            settings.0,
+            row::write_inputs(&action.inputs),
+            reason,
+            action.seconds,
+            action.bytes.cast_signed(),
+            output.cast_signed(),
+            action.origin.run.to_bytes(),
+            action.at.cast_signed(),
+        ])?;
+    }
+    Ok(())
+}
+
+pub(super) fn fold_run(tx: &rusqlite::Transaction<'_>, run: &RunRecord) -> Result<()> {
+    let json = serde_json::to_string(run).map_err(wrong_json)?;
+    tx.prepare_cached("INSERT OR REPLACE INTO runs(id, json) VALUES(?1, ?2)")?
+        .execute(params![run.origin.run.to_bytes(), json])?;
+    Ok(())
+}
+
+pub(super) fn fold_pin(
+    tx: &rusqlite::Transaction<'_>,
+    stamp: &[u8; 20],
+    pin: &PinRecord,
+) -> Result<()> {
+    let json = serde_json::to_string(pin).map_err(wrong_json)?;
+    tx.prepare_cached(
+        "INSERT INTO pins(run, stamp, json) VALUES(?1, ?2, ?3)
+         ON CONFLICT DO UPDATE SET stamp = excluded.stamp, json = excluded.json
+         WHERE excluded.stamp > stamp",
+    )?
+    .execute(params![pin.run.to_bytes(), stamp, json])?;
+    Ok(())
+}
+
+pub(super) fn fold_interim(
+    tx: &rusqlite::Transaction<'_>,
+    stamp: &[u8; 20],
+    interim: &InterimRecord,
+) -> Result<()> {
+    let origin = serde_json::to_string(&*interim.origin).map_err(wrong_json)?;
+    tx.prepare_cached(
+        "INSERT OR REPLACE INTO interims(pipeline, stage, stamp, origin, key, step, artifact, tree, at)
+         VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
+    )?
+    .execute(params![
+        interim.origin.pipeline,
+        interim.stage,
+        stamp,
+        origin,
+        interim.key.0,
+        interim.step.cast_signed(),
+        interim.artifact.digest.0,
+        interim.artifact.packed(),
+        interim.at.cast_signed(),
+    ])?;
+    Ok(())
+}

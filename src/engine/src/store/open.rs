@@ -1,0 +1,175 @@
+//! Opening a store: its format, its folders, and where its index lives.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, OnceLock};
+
+use super::commit::Committer;
+use super::error::{Result, StoreError, Warning};
+use super::index::{Index, IndexError};
+use super::objects::Objects;
+use super::{FORMAT, Inner, Layout, Store, lease, ulid};
+use crate::fs::{self, Fs, RealFs};
+
+const FORMAT_TEXT: &str = "pipeline store ";
+
+/// How a store is opened.
+#[derive(Clone)]
+pub struct StoreOptions {
+    /// The disk.
+    pub fs: Arc<dyn Fs>,
+    /// Where indexes of caches on network file systems live, one folder each; without it they
+    /// live in memory.
+    pub state_dir: Option<PathBuf>,
+    /// Told of what the user should know although the work goes on; from any thread.
+    pub warn: Arc<dyn Fn(Warning) + Send + Sync>,
+}
+
+impl StoreOptions {
+    /// The real disk and the user's state folder (`$XDG_STATE_HOME` or `~/.local/state`).
+    pub fn new(warn: impl Fn(Warning) + Send + Sync + 'static) -> Self {
+        let absolute = |path: PathBuf| path.is_absolute().then_some(path);
+        let variable = |name| std::env::var_os(name).map(PathBuf::from).and_then(absolute);
+        let home = || variable("HOME").map(|home| home.join(".local/state"));
+        Self {
+            fs: Arc::new(RealFs),
+            state_dir: variable("XDG_STATE_HOME")
+                .or_else(home)
+                .map(|state| state.join("pipeline")),
+            warn: Arc::new(warn),
+        }
+    }
+}
+
+impl Store {
+    /// Opens the store in the folder `root`, making it if the folder is missing or empty, and
+    /// brings its index up to date.
+    ///
+    /// # Errors
+    /// The folder is something else or of another format, cannot be made or read, or holds
+    /// commits of a newer program.
+    pub fn open(root: &Path, options: StoreOptions) -> Result<Self> {
+        let fs = options.fs;
+        prepare(&*fs, root)?;
+        let root = fs
+            .canonicalize(root)
+            .map_err(StoreError::io("open", root))?;
+        let layout = Arc::new(Layout::new(root));
+        let root = &layout.root;
+        for folder in layout.folders() {
+            // A read-only cache can be read although some are missing; else the first use tells.
+            let _ = fs.create_dir(folder);
+        }
+        let kind = fs.fs_kind(root).map_err(StoreError::io("open", root))?;
+        let root_handle = fs.open(root).map_err(StoreError::io("open", root))?;
+        let warn = options.warn;
+        let index = open_index(
+            &*fs,
+            root,
+            kind.network,
+            options.state_dir.as_deref(),
+            &*warn,
+        )?;
+        let inner = Inner {
+            objects: Objects::new(fs.clone(), layout.clone()),
+            clock: ulid::Clock::new(),
+            root: root_handle,
+            syncs_whole: kind.syncs_whole,
+            index: Mutex::new(index),
+            listing: Mutex::default(),
+            pending: Mutex::default(),
+            lease: OnceLock::new(),
+            leasing: Mutex::default(),
+            warn,
+            fs,
+            layout,
+        };
+        inner.refresh()?;
+        Ok(Self {
+            inner: Arc::new(inner),
+            committer: Committer::default(),
+        })
+    }
+}
+
+/// Checks the folder's format, or makes an empty store of it. `format` comes first, so that a
+/// store cut short by a crash is known for what it is.
+fn prepare(fs: &dyn Fs, root: &Path) -> Result<()> {
+    let path = root.join("format");
+    let bytes = match fs::read(fs, &path, 4096) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            fs::create_dir_all(fs, root).map_err(StoreError::io("create", root))?;
+            let entries = fs.read_dir(root).map_err(StoreError::io("list", root))?;
+            // Another process may be making it: its unfinished file begins with a dot.
+            let foreign = |name: &str| name != "format" && !name.starts_with(".format.");
+            if entries.iter().any(|e| foreign(&e.name.to_string_lossy())) {
+                // … or have made it between the two looks.
+                if fs.stat(&path).is_err() {
+                    return Err(StoreError::NotAStore {
+                        path: root.to_owned(),
+                    });
+                }
+                return prepare(fs, root);
+            }
+            let text = format!("{FORMAT_TEXT}{FORMAT}\n");
+            return fs::write_atomic(fs, &path, text.as_bytes())
+                .map_err(StoreError::io("create", path));
+        }
+        bytes => bytes.map_err(StoreError::io("read", path))?,
+    };
+    let text = String::from_utf8_lossy(&bytes);
+    let found = text.strip_prefix(FORMAT_TEXT).map(str::trim_end);
+    if found == Some(FORMAT.to_string().as_str()) {
+        return Ok(());
+    }
+    Err(StoreError::Format {
+        path: root.to_owned(),
+        found: found.map_or_else(
+            || format!("`{}`", text.trim().chars().take(40).collect::<String>()),
+            str::to_owned,
+        ),
+        expected: FORMAT,
+    })
+}
+
+/// Opens the index in the store, else in the user's state folder, else in memory.
+fn open_index(
+    fs: &dyn Fs,
+    root: &Path,
+    network: bool,
+    state: Option<&Path>,
+    warn: &(dyn Fn(Warning) + Send + Sync),
+) -> Result<Index> {
+    let fail = |error: IndexError| StoreError::Index {
+        reason: error.to_string(),
+    };
+    let mut reason = "no folder for it".to_owned();
+    let own = (!network).then(|| root.to_owned());
+    let state = state.map(|state| state.join(state_name(root)));
+    for dir in own.into_iter().chain(state) {
+        let opened = fs::create_dir_all(fs, &dir)
+            .map_err(IndexError::Io)
+            .and_then(|()| Index::open(fs, &dir));
+        match opened {
+            Ok((index, why)) => {
+                if let Some(reason) = why {
+                    warn(Warning::IndexRebuilt { reason });
+                }
+                return Ok(index);
+            }
+            Err(error) => reason = error.to_string(),
+        }
+    }
+    warn(Warning::IndexInMemory { reason });
+    Index::in_memory().map_err(fail)
+}
+
+/// Names a cache within a state folder, which several machines may share.
+fn state_name(root: &Path) -> String {
+    use std::os::unix::ffi::OsStrExt;
+    let mut hasher = stage_core::KeyHasher::new("pipeline state folder 1");
+    hasher
+        .field(lease::host_name().as_bytes())
+        .field(root.as_os_str().as_bytes());
+    hasher.finish().to_hex().chars().take(32).collect()
+}
