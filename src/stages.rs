@@ -13,3 +13,12 @@ pub(crate) fn registry() -> Registry {
         KindEntry::of::<stage_predict::Predict>(),
     ])
 }
+
+/// How the results of a kind are put into `out/`, if they are.
+pub(crate) fn naming(kind: &str) -> Option<crate::cli::Naming> {
+    match kind {
+        "train" => Some(crate::cli::Naming::Plain),
+        "predict" => Some(crate::cli::Naming::Prompt),
+        _ => None,
+    }
+}

@@ -51,7 +51,18 @@ impl Graph {
             ..Request::default()
         };
         let session = Session::prepare(&project, request, &Cancel::default())?;
-        let counts: Counts<'_> = session.counts().into_iter().collect();
+        let left_out = |name: &&str| session.left_out.iter().any(|left| left.stage == **name);
+        let names = project
+            .config
+            .graph
+            .stages
+            .iter()
+            .map(|stage| stage.name.as_str());
+        let mut counts: Counts<'_> = names
+            .filter(|name| !left_out(name))
+            .map(|name| (name, BTreeMap::new()))
+            .collect();
+        counts.extend(session.counts());
         let graph = &project.config.graph;
         say(&match self.format {
             Format::Text => text(graph, &counts),

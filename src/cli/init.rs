@@ -121,7 +121,8 @@ fn toml_string(text: &str) -> String {
     Value::from(text).to_string()
 }
 
-fn toml_value(value: &Value) -> Option<String> {
+/// A JSON value as TOML; nothing for what TOML has no word for.
+pub(super) fn toml_value(value: &Value) -> Option<String> {
     match value {
         Value::Null | Value::Object(_) => None,
         Value::Array(list) => {

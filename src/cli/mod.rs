@@ -2,11 +2,13 @@
 
 mod completions;
 mod convert;
+mod deliver;
 mod doctor;
 mod export;
 mod graph;
 mod init;
 mod inspect;
+mod model;
 mod picture;
 mod run;
 mod runs;
@@ -19,6 +21,8 @@ use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
 use engine::EngineError;
+
+pub(crate) use deliver::Naming;
 
 /// Exit code when something failed.
 pub(crate) const FAILED: u8 = 1;

@@ -1,14 +1,20 @@
 //! `pipeline run`: does what is stale.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::{Args, ValueEnum};
-use engine::{Cause, Config, Request, Session, Setting, Verdict};
+use engine::config::{NodeId, StageDef};
+use engine::{Cause, Config, Project, Request, Session, Setting, Verdict};
+use serde_json::Value;
 use stage_core::{Cancel, DeviceChoice};
 
-use super::{FAILED, Failure, Global, INTERRUPTED, Outcome, say};
+use super::model::{self, Choice};
+use super::{FAILED, Failure, Global, INTERRUPTED, Outcome, deliver, say};
 use crate::ui;
+
+/// Name of the stage that uses a model in a graph made from one.
+const PREDICT: &str = "predict";
 
 /// Which events `--json` prints.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -66,6 +72,17 @@ pub(crate) struct Run {
     /// Score or recording to go on from: binds the source `prompt`
     #[arg(long, value_name = "FILE", help_heading = "For the named stages")]
     prompt: Option<PathBuf>,
+    /// Use this model instead of bringing training up to date: `latest` or `best` of what the
+    /// training left so far, or a file
+    #[arg(
+        long,
+        value_name = "latest|best|FILE",
+        help_heading = "For the named stages"
+    )]
+    model: Option<Choice>,
+    /// Where their results go, instead of `out/STAGE`: a folder, or a file for a single sound
+    #[arg(long, value_name = "PATH", help_heading = "For the named stages")]
+    out: Option<PathBuf>,
     /// Their parameter `seed`
     #[arg(long, value_name = "N", help_heading = "For the named stages")]
     seed: Option<String>,
@@ -85,24 +102,198 @@ pub(crate) struct Run {
 
 impl Run {
     pub(crate) fn execute(self, global: &Global) -> Outcome {
-        let settings = self.settings()?;
-        let project = global.project(&settings)?;
+        let (project, request) = match &self.model {
+            Some(choice) => self.with_model(global, choice)?,
+            None => {
+                let settings = self.settings(&self.config(&self.sets())?)?;
+                (global.project(&settings)?, self.request())
+            }
+        };
         let cancel = Cancel::default();
         on_interrupt(&cancel);
-        let mut session = Session::prepare(&project, self.request(), &cancel)?;
+        let mut session = Session::prepare(&project, request, &cancel)?;
         if self.dry_run {
             return self.show_plan(&session);
         }
+        self.name_the_way_round(&session)?;
         let ui = ui::Ui::new(self.ui_mode(), &session);
         let summary = session.execute(&ui, &cancel);
         ui.clear();
         let summary = summary?;
+        let delivered = self.deliver(&project, &session);
         ui.conclude(&summary)?;
+        ui.delivered(&delivered?)?;
         match summary.verdict {
             Verdict::Done => Ok(()),
             Verdict::Failed => Err(Failure::Code(FAILED)),
             Verdict::Interrupted => Err(Failure::Code(INTERRUPTED)),
         }
+    }
+
+    /// The project and request for a model that is at hand: the stages upstream are those of the
+    /// model's own road.
+    fn with_model(&self, global: &Global, choice: &Choice) -> Result<(Project, Request), Failure> {
+        let registry = crate::stages::registry();
+        let here = Path::new(super::setup::FILE).exists();
+        let config = if here {
+            self.config(&self.sets())?
+        } else {
+            if !matches!(choice, Choice::File(_)) {
+                return Err(Failure::Usage(
+                    "there is no pipeline.toml here, and so no training".to_owned(),
+                    Some("name a model file: --model model.safetensors".to_owned()),
+                ));
+            }
+            Config::parse(Path::new(super::setup::FILE), String::new(), &registry, &[])?
+        };
+        let [stage] = self.stages.as_slice() else {
+            return Err(Failure::Usage(
+                "`--model` is for one stage that uses a model".to_owned(),
+                Some("for example: pipeline run predict --model latest --prompt x.mid".to_owned()),
+            ));
+        };
+        let stage_def = config.graph.stage(stage).map(|i| &config.graph.stages[i]);
+        let params = match stage_def {
+            Some(def) if def.inputs.contains_key("model") => def.params.clone(),
+            None if !here && stage == PREDICT => Value::Null,
+            _ => {
+                return Err(Failure::Usage(
+                    format!("stage `{stage}` uses no model"),
+                    Some("for example: pipeline run predict --model latest".to_owned()),
+                ));
+            }
+        };
+        let train = stage_def.and_then(|def| model_stage(&config, def));
+        let train = train.unwrap_or_else(|| "train".to_owned());
+        let project = global.open(config)?;
+        let found = model::find(&project, &train, choice)?;
+        self.say_model(&project, &train, choice, &found)?;
+        let plain = model::config(
+            &found.facts,
+            &project.store,
+            &registry,
+            &params,
+            &self.sets(),
+        )?;
+        let settings = self.settings(&plain)?;
+        let config = model::config(&found.facts, &project.store, &registry, &params, &settings)?;
+        let mut request = self.request();
+        request.targets = vec![PREDICT.to_owned()];
+        request
+            .artifacts
+            .insert((PREDICT.to_owned(), "model".to_owned()), found.artifact);
+        Ok((Project { config, ..project }, request))
+    }
+
+    /// Says which state of the model it is, and what is stale since.
+    fn say_model(
+        &self,
+        project: &Project,
+        train: &str,
+        choice: &Choice,
+        found: &model::Found,
+    ) -> Outcome {
+        if self.quiet || self.json.is_some() {
+            return Ok(());
+        }
+        let step = found
+            .step()
+            .map_or_else(String::new, |step| format!(", step {step}"));
+        let name = match choice {
+            Choice::Latest => format!("latest of `{train}`"),
+            Choice::Best => format!("best of `{train}`"),
+            Choice::File(path) => path.display().to_string(),
+        };
+        say(&format!("model: {name}{step}\n"))?;
+        if matches!(choice, Choice::File(_)) {
+            return Ok(());
+        }
+        let request = Request {
+            targets: vec![train.to_owned()],
+            ..Request::default()
+        };
+        let session = Session::prepare(project, request, &Cancel::default())?;
+        for stage in session.forecast()?.stages {
+            let stale = stage.stale + stage.waiting;
+            if stale > 0 {
+                say(&format!(
+                    "not up to date: {} ({stale} to do; `pipeline status --why` says why)\n",
+                    stage.stage
+                ))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Before a long training that was asked for only by the way, says how to do without.
+    fn name_the_way_round(&self, session: &Session<'_>) -> Outcome {
+        if self.quiet || self.json.is_some() {
+            return Ok(());
+        }
+        for name in &self.stages {
+            let graph = session.graph();
+            let Some(def) = graph.stage(name).map(|i| &graph.stages[i]) else {
+                continue;
+            };
+            let Some(NodeId::Stage(index)) = def
+                .inputs
+                .get("model")
+                .and_then(|list| Some(list.first()?.node))
+            else {
+                continue;
+            };
+            let train = &graph.stages[index].name;
+            let forecast = session.forecast()?;
+            let todo = forecast
+                .stages
+                .iter()
+                .find(|s| s.stage == *train && s.stale + s.waiting > 0);
+            if let Some(todo) = todo {
+                say(&format!(
+                    "`{train}` is brought up to date first, about {}; `--model latest` uses what is there\n",
+                    engine::human_seconds(todo.seconds)
+                ))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Puts the results of the named stages (of all, in a bare run) into `out/`.
+    fn deliver(&self, project: &Project, session: &Session<'_>) -> Result<Vec<PathBuf>, Failure> {
+        let mut paths = Vec::new();
+        for def in &session.graph().stages {
+            let named = self.stages.is_empty()
+                || self.stages.contains(&def.name)
+                || (self.model.is_some() && def.name == PREDICT);
+            // Training that was brought up to date by the way leaves its model too.
+            let by_the_way = def.kind == "train";
+            if !named && !by_the_way {
+                continue;
+            }
+            if let Some(naming) = crate::stages::naming(def.kind) {
+                let out = self.out.as_deref().filter(|_| named);
+                paths.extend(deliver::deliver(project, session, &def.name, &naming, out)?);
+            }
+        }
+        Ok(paths)
+    }
+
+    /// The settings of `--set`.
+    fn sets(&self) -> Vec<Setting> {
+        let setting = |text: &String| Setting {
+            flag: "--set".to_owned(),
+            text: text.clone(),
+        };
+        self.set.iter().map(setting).collect()
+    }
+
+    fn config(&self, settings: &[Setting]) -> Result<Config, Failure> {
+        let registry = crate::stages::registry();
+        Ok(Config::load(
+            super::setup::FILE.as_ref(),
+            &registry,
+            settings,
+        )?)
     }
 
     fn ui_mode(&self) -> ui::Mode {
@@ -135,15 +326,8 @@ impl Run {
     }
 
     /// `--set`, and the flags that stand for parameters of the named stages.
-    fn settings(&self) -> Result<Vec<Setting>, Failure> {
-        let mut settings: Vec<Setting> = self
-            .set
-            .iter()
-            .map(|text| Setting {
-                flag: "--set".to_owned(),
-                text: text.clone(),
-            })
-            .collect();
+    fn settings(&self, config: &Config) -> Result<Vec<Setting>, Failure> {
+        let mut settings = self.sets();
         let flags = [
             ("seed", &self.seed),
             ("frames", &self.frames),
@@ -158,8 +342,6 @@ impl Run {
         if given.is_empty() {
             return Ok(settings);
         }
-        let registry = crate::stages::registry();
-        let config = Config::load(super::setup::FILE.as_ref(), &registry, &settings)?;
         for (key, value) in given {
             let has = |name: &&String| {
                 let stage = config.graph.stage(name);
@@ -197,6 +379,14 @@ impl Run {
         } else {
             Ok(())
         }
+    }
+}
+
+/// Name of the stage whose model `def` uses.
+fn model_stage(config: &Config, def: &StageDef) -> Option<String> {
+    match def.inputs.get("model")?.first()?.node {
+        NodeId::Stage(index) => Some(config.graph.stages[index].name.clone()),
+        NodeId::Source(_) => None,
     }
 }
 

@@ -197,6 +197,11 @@ pub(super) fn summary(summary: &Summary) -> String {
     text
 }
 
+/// A result that was put into `out/`.
+pub(super) fn output(path: &std::path::Path) -> String {
+    json!({"event": "output", "path": path}).to_string() + "\n"
+}
+
 fn verdict(verdict: Verdict) -> &'static str {
     match verdict {
         Verdict::Done => "done",

@@ -49,6 +49,19 @@ impl Ui {
         }
     }
 
+    /// Names the results that were put into `out/`.
+    pub(crate) fn delivered(&self, paths: &[std::path::PathBuf]) -> Result<(), Failure> {
+        let mut text = String::new();
+        for path in paths {
+            match self.mode {
+                Mode::Human => text.push_str(&format!("→ {}\n", path.display())),
+                Mode::Json { .. } => text.push_str(&json::output(path)),
+                Mode::Quiet => {}
+            }
+        }
+        crate::cli::say(&text)
+    }
+
     /// Says how it ended.
     pub(crate) fn conclude(&self, summary: &Summary) -> Result<(), Failure> {
         match self.mode {

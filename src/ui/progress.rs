@@ -304,22 +304,7 @@ impl Observer for Progress {
                 drop(state);
                 self.tick(false);
             }
-            RunEvent::Ended {
-                who,
-                ending,
-                reason,
-                remembered,
-                ..
-            } => {
-                if *ending == Ending::Failed && !remembered {
-                    let reason = reason.unwrap_or_default();
-                    let item = if who.item.is_empty() {
-                        who.stage
-                    } else {
-                        who.item
-                    };
-                    self.line(&format!("failed: {item}: {reason}"));
-                }
+            RunEvent::Ended { who, ending, .. } => {
                 let planned = {
                     let state = self.lock();
                     state.by_name.get(who.stage).is_some_and(|i| {

@@ -29,7 +29,6 @@ pub struct Featurize {
     pub magnitude: MagnitudeKind,
     /// Least magnitude in nepers relative to a full-scale sine, -40 to -1. If left out,
     /// -10 (-87 dB) for log magnitudes and none for linear ones.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub floor: Option<f64>,
     /// Whether to store phases, too: radians, referred to each frame's first sample.
     pub phase: bool,

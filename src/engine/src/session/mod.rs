@@ -251,6 +251,36 @@ impl<'a> Session<'a> {
             .collect()
     }
 
+    /// The resolved parameters of a stage.
+    pub fn params(&self, stage: &str) -> Option<&serde_json::Value> {
+        let index = self.graph().stage(stage)?;
+        Some(&self.graph().stages[index].params)
+    }
+
+    /// The name of the item that is `identity`; of several the first.
+    pub fn item_named(&self, identity: Digest) -> Option<&str> {
+        let items = self.nodes.iter().filter(|node| node.part == Part::Item);
+        let mut named = items.filter(|node| node.identity == identity);
+        named.next().map(|node| self.item_name(node))
+    }
+
+    /// The digests of what a stage's whole part was given, by port.
+    pub fn inputs_of(&self, stage: &str) -> BTreeMap<String, Vec<Digest>> {
+        let index = self.graph().stage(stage);
+        let node = index.and_then(|index| self.wholes.get(&index));
+        let gathered = node.and_then(|node| self.gather(*node).ok());
+        let Some(Readiness::Ready(gathered)) = gathered else {
+            return BTreeMap::new();
+        };
+        let digests = |members: Vec<crate::key::Member>| {
+            members.into_iter().map(|member| member.artifact).collect()
+        };
+        let ports = gathered.members.into_iter();
+        ports
+            .map(|(port, members)| (port, digests(members)))
+            .collect()
+    }
+
     /// The artifact of a target: of its finish part, else of its whole part.
     pub fn artifact(&self, stage: &str) -> Option<&Artifact> {
         let index = self.graph().stage(stage)?;
