@@ -1,0 +1,34 @@
+//! `pipeline-torch`: what `pipeline` starts for the stages that need libtorch.
+//!
+//! Without arguments it serves jobs on standard input (see [`stage_core::worker`]) until that
+//! closes. `pipeline-torch doctor` prints what devices there are, as JSON.
+
+use std::io::{self, BufReader, Write};
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    let result = match std::env::args().nth(1).as_deref() {
+        None => {
+            pipeline_torch::signals::catch();
+            stage_core::worker::serve(
+                &pipeline_torch::jobs::registry(),
+                &pipeline_torch::jobs::class(),
+                BufReader::new(io::stdin()),
+                io::stdout(),
+            )
+        }
+        Some("doctor") => serde_json::to_string(&pipeline_torch::device::report())
+            .map_err(io::Error::from)
+            .and_then(|report| writeln!(io::stdout(), "{report}")),
+        Some(_) => {
+            let help =
+                "pipeline-torch is started by `pipeline`; `pipeline-torch doctor` shows devices";
+            let _ = writeln!(io::stderr(), "{help}");
+            return ExitCode::from(2);
+        }
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(_) => ExitCode::FAILURE,
+    }
+}

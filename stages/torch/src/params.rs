@@ -1,0 +1,165 @@
+//! The trainable tensors of a model, by name.
+//!
+//! We keep them ourselves rather than in a `tch::nn::VarStore`, which gives no names for what is
+//! trained, initialises LSTMs by Kaiming's rule instead of U(±1/√h), and cannot be saved with
+//! metadata. Each tensor is drawn from a random stream of its own, derived from the seed and its
+//! name, so that adding a layer leaves the others' initial weights as they were.
+
+use std::collections::BTreeMap;
+
+use stage_core::derive_seed;
+use tch::{Device, Kind, Tensor};
+
+use crate::Result;
+
+/// How a tensor begins.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Init {
+    /// All elements equal.
+    Constant(f64),
+    /// Uniform in ± the bound.
+    Uniform(f64),
+    /// Normal with mean 0 and this deviation.
+    Normal(f64),
+}
+
+/// Named trainable tensors on one device, sorted by name.
+#[derive(Debug)]
+pub struct Params {
+    named: BTreeMap<String, Tensor>,
+    device: Device,
+    seed: u64,
+}
+
+impl Params {
+    /// An empty set on `device`; `seed` is that of the initial weights.
+    pub fn new(device: Device, seed: u64) -> Self {
+        Self {
+            named: BTreeMap::new(),
+            device,
+            seed,
+        }
+    }
+
+    /// Adds a trainable f32 tensor and gives a handle to it.
+    ///
+    /// # Errors
+    /// Out of memory.
+    pub fn add(&mut self, name: &str, shape: &[i64], init: Init) -> Result<Tensor> {
+        // Drawn on the CPU, so that the same seed begins alike on every device.
+        tch::manual_seed(seed_of(self.seed, &["init", name]));
+        let mut tensor = Tensor::f_zeros(shape, (Kind::Float, Device::Cpu))?;
+        match init {
+            Init::Constant(value) => drop(tensor.f_fill_(value)?),
+            Init::Uniform(bound) => drop(tensor.f_uniform_(-bound, bound)?),
+            Init::Normal(deviation) => drop(tensor.f_normal_(0.0, deviation)?),
+        }
+        let tensor = tensor.f_to_device(self.device)?.f_set_requires_grad(true)?;
+        self.named.insert(name.to_owned(), tensor.shallow_clone());
+        Ok(tensor)
+    }
+
+    /// The tensors by name.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &Tensor)> {
+        self.named.iter().map(|(name, t)| (name.as_str(), t))
+    }
+
+    /// The tensor `name`.
+    pub fn get(&self, name: &str) -> Option<&Tensor> {
+        self.named.get(name)
+    }
+
+    /// Where they lie.
+    pub fn device(&self) -> Device {
+        self.device
+    }
+
+    /// Number of trained values.
+    pub fn count(&self) -> usize {
+        self.named.values().map(Tensor::numel).sum()
+    }
+
+    /// Forgets the gradients.
+    pub fn zero_grad(&mut self) {
+        for tensor in self.named.values_mut() {
+            tensor.zero_grad();
+        }
+    }
+
+    /// Copies the values of `other` into the tensors of the same name.
+    ///
+    /// # Errors
+    /// What is missing, superfluous or of another shape, in words for the user.
+    pub fn assign(&mut self, other: &BTreeMap<String, Tensor>) -> std::result::Result<(), String> {
+        if let Some(name) = other.keys().find(|name| !self.named.contains_key(*name)) {
+            return Err(format!(
+                "has a tensor `{name}` that this architecture has not"
+            ));
+        }
+        let _guard = tch::no_grad_guard();
+        for (name, tensor) in &mut self.named {
+            let Some(value) = other.get(name) else {
+                return Err(format!("lacks the tensor `{name}` of this architecture"));
+            };
+            if value.size() != tensor.size() {
+                return Err(format!(
+                    "has `{name}` of shape {:?}, expected {:?}",
+                    value.size(),
+                    tensor.size()
+                ));
+            }
+            tensor
+                .f_copy_(value)
+                .map_err(|e| format!("cannot be copied to the device: {e}"))?;
+        }
+        Ok(())
+    }
+}
+
+/// A seed for libtorch's generator from the user's `seed` and what it is for.
+pub fn seed_of(seed: u64, purpose: &[&str]) -> i64 {
+    let bytes = derive_seed(seed, purpose);
+    let mut first = [0; 8];
+    for (to, from) in first.iter_mut().zip(bytes) {
+        *to = from;
+    }
+    i64::from_le_bytes(first)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn weights_follow_from_seed_and_name_alone() {
+        let mut a = Params::new(Device::Cpu, 1);
+        let mut b = Params::new(Device::Cpu, 1);
+        a.add("other", &[3], Init::Normal(1.0)).unwrap();
+        let x = a.add("w", &[4, 5], Init::Uniform(0.5)).unwrap();
+        let y = b.add("w", &[4, 5], Init::Uniform(0.5)).unwrap();
+        assert_eq!(x, y);
+        assert!(f64::try_from(x.abs().max()).unwrap() <= 0.5);
+        let mut c = Params::new(Device::Cpu, 2);
+        assert_ne!(x, c.add("w", &[4, 5], Init::Uniform(0.5)).unwrap());
+    }
+
+    #[test]
+    fn mismatches_are_said() {
+        let mut a = Params::new(Device::Cpu, 1);
+        a.add("w", &[2], Init::Constant(0.0)).unwrap();
+        let of = |name: &str, n: i64| {
+            BTreeMap::from([(
+                name.to_owned(),
+                Tensor::ones([n], (Kind::Float, Device::Cpu)),
+            )])
+        };
+        assert!(a.assign(&of("v", 2)).unwrap_err().contains("has not"));
+        assert!(a.assign(&of("w", 3)).unwrap_err().contains("shape"));
+        assert!(a.assign(&BTreeMap::new()).unwrap_err().contains("lacks"));
+        a.assign(&of("w", 2)).unwrap();
+        assert_eq!(
+            f64::try_from(a.get("w").unwrap().sum(Kind::Float)).unwrap(),
+            2.0
+        );
+    }
+}
