@@ -1,5 +1,7 @@
 //! The command line: help, usage errors, exit codes.
 
+#![allow(clippy::unwrap_used, reason = "for tests")]
+
 mod common;
 
 use common::Place;

@@ -1,5 +1,7 @@
 //! The feature road end to end: what is done, and what is done again.
 
+#![allow(clippy::unwrap_used, reason = "for tests")]
+
 mod common;
 
 use std::fs;
@@ -74,7 +76,7 @@ fn an_edit_with_its_time_put_back_is_seen() {
             .open(&path)
             .unwrap()
             .set_modified(old)
-            .unwrap()
+            .unwrap();
     };
     set();
     place.json("dataset").expect(0);

@@ -3,6 +3,8 @@
 //!
 //! `PIPELINE_KILLS` sets how often (6 by default); the seed of each is printed when it fails.
 
+#![allow(clippy::unwrap_used, reason = "for tests")]
+
 mod common;
 
 use std::collections::BTreeMap;

@@ -1,5 +1,7 @@
 //! What the layout promises: who may import whom, and that every file says what it is.
 
+#![allow(clippy::unwrap_used, reason = "for tests")]
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::process::Command;

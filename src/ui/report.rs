@@ -7,6 +7,9 @@ use engine::{FileStatus, Summary, Trouble, Verdict, human_seconds};
 
 use super::text::{Table, count};
 
+/// A test of a file's status.
+type Is = fn(&FileStatus) -> bool;
+
 /// The table of what was done, and what became of the files.
 pub(super) fn summary(summary: &Summary) -> String {
     let mut table = Table::new(&[
@@ -33,7 +36,7 @@ pub(super) fn summary(summary: &Summary) -> String {
     let mut text = table.render();
     for (source, files) in &summary.intake {
         let mut line = format!("{source}: {} files", files.len());
-        let tell: [(&str, fn(&FileStatus) -> bool); 6] = [
+        let tell: [(&str, Is); 6] = [
             ("used", |s| matches!(s, FileStatus::Used)),
             ("cached", |s| matches!(s, FileStatus::Cached)),
             ("duplicates", |s| matches!(s, FileStatus::Duplicate { .. })),

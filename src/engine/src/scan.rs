@@ -123,7 +123,7 @@ impl Walk<'_> {
             let stat = self.fs.stat(&path);
             match stat {
                 Ok(stat) if stat.kind == FileKind::Dir => {
-                    self.subfolder(path, name, stat.dev, stat.ino)
+                    self.subfolder(path, name, stat.dev, stat.ino);
                 }
                 stat => self.file(path, name, stat),
             }

@@ -1,5 +1,7 @@
 //! What pipeline.toml may say, and how it is told when it may not.
 
+#![allow(clippy::unwrap_used, reason = "for tests")]
+
 mod toy;
 
 use engine::{Config, Setting};

@@ -1,5 +1,7 @@
 //! What runs again after which change, over toy stages.
 
+#![allow(clippy::unwrap_used, reason = "for tests")]
+
 mod toy;
 
 use std::fs;

@@ -26,7 +26,7 @@ pub struct Origin {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Diagnostic {
     message: String,
-    place: Option<Place>,
+    place: Option<Box<Place>>,
     hint: Option<String>,
 }
 
@@ -65,14 +65,14 @@ impl Diagnostic {
         while !text.is_char_boundary(end) {
             end -= 1;
         }
-        self.place = Some(Place {
+        self.place = Some(Box::new(Place {
             name: origin.name.clone(),
             line: text[..start].matches('\n').count() + 1,
             text: text[line_start..line_end].trim_end().to_owned(),
             column: text[line_start..start].chars().count(),
             width: text[start..end].chars().count().max(1),
             numbered: text.contains('\n'),
-        });
+        }));
         self
     }
 

@@ -213,7 +213,7 @@ impl Session<'_> {
             }
             match input.node {
                 NodeId::Source(index) if index == source => {
-                    self.from_files(stage, source, &mut made)
+                    self.intake_nodes(stage, source, &mut made);
                 }
                 NodeId::Source(_) => {}
                 NodeId::Stage(index) => {
@@ -233,7 +233,7 @@ impl Session<'_> {
     }
 
     /// One action per distinct content of the files that the stage takes.
-    fn from_files(&mut self, stage: usize, source: usize, made: &mut Vec<NodeIndex>) {
+    fn intake_nodes(&mut self, stage: usize, source: usize, made: &mut Vec<NodeIndex>) {
         let graph = &self.project.config.graph;
         let takes = |extension: &str| graph.stages[stage].stage.takes(extension);
         let mut by_content: HashMap<Digest, NodeIndex> = HashMap::new();
