@@ -111,7 +111,7 @@ fn an_edit_with_size_and_time_put_back_is_seen() {
             .open(&path)
             .unwrap()
             .set_modified(time)
-            .unwrap()
+            .unwrap();
     };
     set(old);
     toy.run();
