@@ -223,7 +223,7 @@ mod tests {
     }
 
     fn names(root: &Path, source: &Source) -> Vec<String> {
-        scan(&RealFs::default(), source, root)
+        scan(&RealFs, source, root)
             .unwrap()
             .into_iter()
             .map(|f| match f.unusable {
@@ -265,6 +265,6 @@ mod tests {
             ]
         );
         assert_eq!(names(&root.join("b.wav"), &source(&[], &[])), ["b.wav"]);
-        assert!(scan(&RealFs::default(), &source(&[], &[]), &root.join("nope")).is_err());
+        assert!(scan(&RealFs, &source(&[], &[]), &root.join("nope")).is_err());
     }
 }
