@@ -174,12 +174,11 @@ impl Learner {
         })
     }
 
-    /// Whether it is time to validate: at the end of an epoch, unless that was just done, and at
-    /// the end of the budget.
+    /// Whether it is time to validate: at the end of an epoch, unless that was just done. What
+    /// follows the last step is not its business: a raised budget must not show in the state.
     pub fn validation_due(&self, step: &Step) -> bool {
         let since = self.progress.step - self.progress.validated;
-        (step.epoch_ended && since >= MIN_STEPS_BETWEEN_VALIDATIONS)
-            || self.progress.step >= self.train.max_steps
+        step.epoch_ended && since >= MIN_STEPS_BETWEEN_VALIDATIONS
     }
 
     /// Takes down what validation found; tells whether it is the best so far. Without a

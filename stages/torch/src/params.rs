@@ -6,6 +6,7 @@
 //! name, so that adding a layer leaves the others' initial weights as they were.
 
 use std::collections::BTreeMap;
+use std::sync::{Mutex, PoisonError};
 
 use stage_core::derive_seed;
 use tch::{Device, Kind, Tensor};
@@ -46,6 +47,9 @@ impl Params {
     /// # Errors
     /// Out of memory.
     pub fn add(&mut self, name: &str, shape: &[i64], init: Init) -> Result<Tensor> {
+        // libtorch's generator is the process's: nobody may draw between the seed and the values.
+        static GENERATOR: Mutex<()> = Mutex::new(());
+        let _alone = GENERATOR.lock().unwrap_or_else(PoisonError::into_inner);
         // Drawn on the CPU, so that the same seed begins alike on every device.
         tch::manual_seed(seed_of(self.seed, &["init", name]));
         let mut tensor = Tensor::f_zeros(shape, (Kind::Float, Device::Cpu))?;

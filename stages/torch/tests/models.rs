@@ -66,6 +66,7 @@ fn train(model: &mut dyn NextFrame, steps: usize) -> Vec<f64> {
 
 #[test]
 fn one_batch_is_learnt_by_heart() {
+    let _turn = common::alone();
     each(|mut model| {
         let losses = train(model.as_mut(), 80);
         assert!(
@@ -79,6 +80,7 @@ fn one_batch_is_learnt_by_heart() {
 
 #[test]
 fn chunks_with_carried_state_equal_the_whole() {
+    let _turn = common::alone();
     each(|mut model| {
         train(model.as_mut(), 3);
         let x = frames(2, 20);
@@ -99,6 +101,7 @@ fn chunks_with_carried_state_equal_the_whole() {
 
 #[test]
 fn draws_stay_in_range_and_without_temperature_are_the_mean() {
+    let _turn = common::alone();
     each(|mut model| {
         train(model.as_mut(), 3);
         let x = frames(3, 12);
@@ -126,6 +129,7 @@ fn draws_stay_in_range_and_without_temperature_are_the_mean() {
 
 #[test]
 fn rows_that_do_not_suit_are_refused() {
+    let _turn = common::alone();
     let of = |params, rows: &Rows| {
         let train: Train = serde_json::from_value(params).unwrap();
         build(&train.architecture(), rows, Device::Cpu, 1)

@@ -46,6 +46,7 @@ fn sample(
 
 #[test]
 fn the_same_seed_gives_the_same_bytes_and_another_gives_others() {
+    let _turn = common::alone();
     let dir = tempfile::tempdir().unwrap();
     let model = trained(dir.path(), &small(20), false);
     let prompt = prompt(&dir.path().join("prompt"), &tune(9, 4000), false);
@@ -64,6 +65,7 @@ fn the_same_seed_gives_the_same_bytes_and_another_gives_others() {
 
 #[test]
 fn s0_feeds_its_predictions_back() {
+    let _turn = common::alone();
     let dir = tempfile::tempdir().unwrap();
     let params =
         json!({"preset": "s0", "hidden_size": 16, "num_layers": 2, "threads": 1, "max_steps": 60});
@@ -95,6 +97,7 @@ fn s0_feeds_its_predictions_back() {
 
 #[test]
 fn what_cannot_be_continued_is_refused_with_its_reason() {
+    let _turn = common::alone();
     let dir = tempfile::tempdir().unwrap();
     let model = trained(dir.path(), &small(5), false);
     let good = prompt(&dir.path().join("good"), &tune(9, 4000), false);

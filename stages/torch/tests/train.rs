@@ -14,6 +14,7 @@ use stage_core::{Context, DeviceChoice, Event, StageError};
 
 #[test]
 fn a_small_model_beats_copying_and_its_files_say_so() {
+    let _turn = common::alone();
     let dir = tempfile::tempdir().unwrap();
     let data = dataset(&dir.path().join("data"), false);
     let inputs = inputs([("dataset", artifact(data))]);
@@ -88,6 +89,7 @@ fn stopping_after(steps: u64, scratch: &std::path::Path) -> Context {
 
 #[test]
 fn stopped_and_resumed_is_the_same_as_not() {
+    let _turn = common::alone();
     for (params, phase) in [
         (small(40), false),
         (
@@ -132,6 +134,7 @@ fn stopped_and_resumed_is_the_same_as_not() {
 
 #[test]
 fn a_raised_budget_goes_on_and_ends_like_a_single_run() {
+    let _turn = common::alone();
     let dir = tempfile::tempdir().unwrap();
     let data = dataset(&dir.path().join("data"), false);
     let inputs = inputs([("dataset", artifact(data))]);
@@ -155,6 +158,7 @@ fn a_raised_budget_goes_on_and_ends_like_a_single_run() {
 
 #[test]
 fn weights_to_begin_with_must_fit() {
+    let _turn = common::alone();
     let dir = tempfile::tempdir().unwrap();
     let data = dataset(&dir.path().join("data"), true);
     let inputs = inputs([("dataset", artifact(data))]);

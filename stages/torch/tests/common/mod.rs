@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use dsp::{FrameFormat, MagnitudeKind, Stft, StftConfig, StftStream};
 use serde_json::{Value, json};
@@ -18,6 +18,12 @@ use stage_core::{
     Context, DeviceChoice, Digest, Event, Input, Inputs, ItemInput, KindEntry, Output, Registry,
     Stage, StageError, Tree,
 };
+
+/// libtorch's generator belongs to the process: tests that draw from it take turns.
+pub fn alone() -> MutexGuard<'static, ()> {
+    static TURN: Mutex<()> = Mutex::new(());
+    TURN.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
 pub fn format() -> FrameFormat {
     FrameFormat {
