@@ -114,6 +114,27 @@ fn equal_frames_give_equal_bytes_however_they_are_pushed() {
     }
 }
 
+/// DuckDB refuses byte-stream-split on two-byte values.
+#[test]
+fn only_f32_columns_are_byte_stream_split() {
+    use parquet::basic::Encoding;
+    use parquet::file::reader::{FileReader, SerializedFileReader};
+    let reader = SerializedFileReader::new(bytes::Bytes::from(sample())).unwrap();
+    let metadata = reader.metadata();
+    assert!(metadata.num_row_groups() > 1);
+    for group in metadata.row_groups() {
+        let split = |i| {
+            group
+                .column(i)
+                .encodings()
+                .any(|encoding| encoding == Encoding::BYTE_STREAM_SPLIT)
+        };
+        assert_eq!((split(0), split(1)), (false, true));
+        assert!((0..2).all(|i| group.column(i).dictionary_page_offset().is_none()));
+    }
+    assert_eq!(metadata.file_metadata().created_by(), Some("pipeline"));
+}
+
 #[test]
 fn an_empty_shard_is_a_shard() {
     let columns = [Column::new("m", 4, Dtype::F32)];
