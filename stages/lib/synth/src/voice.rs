@@ -161,13 +161,12 @@ impl Voice {
         }
         if let Some(swell) = &self.swell {
             let goal = swell.slope(t + BLOCK as f64 / self.rate) as f32;
-            let still = (goal - self.slope).abs() < 1e-5;
-            // Once it stands still, one more glide of no length stops the ramps.
-            self.bank.darken(goal);
-            self.slope = goal;
-            if still {
-                self.bank.set_dark(goal);
+            if (goal - self.slope).abs() < 1e-4 {
+                self.bank.settle();
                 self.swell = None;
+            } else {
+                self.bank.darken(goal);
+                self.slope = goal;
             }
         }
     }
