@@ -13,7 +13,9 @@ mod error;
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use audio::{MonoOptions, MonoReader, PcmSpec, SampleFormat, WavWriter};
+use audio::{
+    Container, MonoOptions, MonoReader, PEAK_DB, PcmSpec, PcmWriter, PeakSpool, SampleFormat,
+};
 use serde::{Deserialize, Serialize};
 use stage_core::{
     Context, Estimate, Host, IDENTITY, ItemInput, Kind, Output, ParamError, Part, Port, PortTakes,
@@ -55,6 +57,9 @@ pub struct Decode {
     pub rate: u32,
     /// How samples are stored.
     pub format: Format,
+    /// Whether the recording's peak is brought to -1 dB of full scale, so that
+    /// quiet and loud recordings meet a model alike.
+    pub normalize: bool,
     /// Shortest recording in seconds; a shorter one fails.
     pub min_duration: f64,
     /// Longest recording in seconds; a longer one fails. At most a week.
@@ -70,6 +75,7 @@ impl Default for Decode {
         Self {
             rate: options.rate,
             format: Format::S16,
+            normalize: true,
             min_duration: options.min_seconds,
             max_duration: options.max_seconds,
             silence_db: options.silence_db,
@@ -176,10 +182,22 @@ impl Stage for Decode {
         let mut reader = MonoReader::open(path, options).map_err(Error::Source)?;
         let identity = Identity::of(&mut reader);
         let spec = PcmSpec::mono(self.rate, self.format.sample_format());
-        let mut wav = WavWriter::new(out.create(PCM)?, spec).map_err(Error::Write)?;
+        let mut wav =
+            PcmWriter::new(out.create(PCM)?, Container::Wav, spec).map_err(Error::Write)?;
+        let mut spool = match self.normalize {
+            true => Some(PeakSpool::create(&out.dir().join("spool")).map_err(Error::Write)?),
+            false => None,
+        };
         while let Some(samples) = reader.next_block().map_err(Error::Source)? {
             cx.cancel.check()?;
-            wav.write(samples).map_err(Error::Write)?;
+            match &mut spool {
+                Some(spool) => spool.push(samples),
+                None => wav.write(samples),
+            }
+            .map_err(Error::Write)?;
+        }
+        if let Some(spool) = spool {
+            spool.write_to(&mut wav, PEAK_DB).map_err(Error::Write)?;
         }
         wav.finish().map_err(Error::Write)?;
         out.write(IDENTITY, identity.hex().as_bytes())

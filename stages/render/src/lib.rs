@@ -10,7 +10,7 @@
 mod error;
 mod perform;
 
-use audio::{PcmSpec, SampleFormat, WavWriter};
+use audio::{Container, PEAK_DB, PcmSpec, PcmWriter, PeakSpool, SampleFormat};
 use serde::{Deserialize, Serialize};
 use stage_core::{
     Context, Estimate, FileParam, Host, ItemInput, Kind, Output, ParamError, Part, Port, PortTakes,
@@ -48,6 +48,8 @@ pub struct Render {
     pub rate: u32,
     /// A SoundFont 2 file (.sf2) to play with, instead of our own instruments.
     pub soundfont: Option<FileParam>,
+    /// Whether the piece's peak is brought to -1 dB of full scale, as `decode` does.
+    pub normalize: bool,
     /// Level in dB, -60 to 30. At 0, piano music peaks between -15 and -1 dB of
     /// full scale; a limiter keeps all else below -0.3 dB.
     pub level: f64,
@@ -67,6 +69,7 @@ impl Default for Render {
         Self {
             rate: options.rate,
             soundfont: None,
+            normalize: true,
             level: options.level,
             reverb: options.reverb,
             tail: options.tail,
@@ -112,6 +115,10 @@ impl Stage for Render {
         };
         ParamError::check_range("rate", &self.rate, low..=high, "Hz")?;
         ParamError::check_range("level", &self.level, -60.0..=30.0, "dB")?;
+        if self.normalize && self.level != 0.0 {
+            let message = "`level` does nothing while `normalize` brings every piece to one level";
+            return Err(ParamError::new("level", message).hint("set `normalize` to false"));
+        }
         ParamError::check_range("reverb", &self.reverb, 0.0..=1.0, "")?;
         ParamError::check_range("tail", &self.tail, 0.0..=60.0, "s")?;
         let longest = synth::MAX_SECONDS;
@@ -212,7 +219,11 @@ impl Render {
         };
         let file = out.create(PCM)?;
         let spec = PcmSpec::mono(self.rate, format);
-        let mut wav = WavWriter::new(file, spec).map_err(Error::Audio)?;
+        let mut wav = PcmWriter::new(file, Container::Wav, spec).map_err(Error::Audio)?;
+        let mut spool = match self.normalize {
+            true => Some(PeakSpool::create(&out.dir().join("spool")).map_err(Error::Audio)?),
+            false => None,
+        };
         let mut block = vec![0.0; BLOCK];
         let mut peak = 0f32;
         loop {
@@ -223,7 +234,14 @@ impl Render {
                 break;
             }
             peak = samples.iter().fold(peak, |p, y| p.max(y.abs()));
-            wav.write(samples).map_err(Error::Audio)?;
+            match &mut spool {
+                Some(spool) => spool.push(samples),
+                None => wav.write(samples),
+            }
+            .map_err(Error::Audio)?;
+        }
+        if let Some(spool) = spool {
+            spool.write_to(&mut wav, PEAK_DB).map_err(Error::Audio)?;
         }
         wav.finish().map_err(Error::Audio)?;
         Ok(peak)

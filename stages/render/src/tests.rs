@@ -84,7 +84,10 @@ fn a_score_becomes_sound_of_its_length() {
 
 #[test]
 fn parameters_reach_the_sound() {
-    let base = Render::default();
+    let base = Render {
+        normalize: false,
+        ..Render::default()
+    };
     let (x, digest) = map(&base, &tune(), &Context::silent()).unwrap();
     let rms = |x: &[f32]| (x.iter().map(|y| y * y).sum::<f32>() / x.len() as f32).sqrt();
     for stage in [
@@ -108,6 +111,10 @@ fn parameters_reach_the_sound() {
             format: Format::F32,
             ..base.clone()
         },
+        Render {
+            normalize: true,
+            ..base.clone()
+        },
     ] {
         let (y, other) = map(&stage, &tune(), &Context::silent()).unwrap();
         assert_ne!(digest, other, "{stage:?}");
@@ -116,6 +123,10 @@ fn parameters_reach_the_sound() {
         if stage.level != 0.0 {
             let db = 20.0 * (rms(&y) / rms(&x)).log10();
             assert!((db + 6.0).abs() < 0.1, "{db}");
+        }
+        if stage.normalize {
+            let peak = y.iter().fold(0_f32, |p, x| p.max(x.abs()));
+            assert!((20.0 * peak.log10() + 1.0).abs() < 0.01, "{peak}");
         }
     }
 }

@@ -137,6 +137,18 @@ pub enum Error {
         /// Its time in seconds.
         at: f64,
     },
+    /// Samples of no sensible scale.
+    #[error(
+        "sample {value} at {at:.3} s is beyond {limit} times full scale; store floats as -1 to 1"
+    )]
+    Scale {
+        /// The sample, of any channel.
+        value: f32,
+        /// Its time in seconds.
+        at: f64,
+        /// Largest magnitude that is taken.
+        limit: f32,
+    },
     /// A sample rate out of range.
     #[error("sample rate of {got} Hz, expected 1 to 768000 Hz")]
     Rate {

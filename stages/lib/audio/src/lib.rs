@@ -5,6 +5,8 @@
 //! its length or what its header claims. Errors tell a file's content from the
 //! machine's failures ([`Error::is_content`]) and name no paths.
 
+#![warn(missing_docs)]
+
 mod container;
 mod decode;
 mod end;
@@ -15,6 +17,7 @@ mod mix;
 mod mono;
 mod opus;
 pub mod pcm;
+mod peak;
 mod resample;
 mod sniff;
 mod source;
@@ -27,6 +30,7 @@ pub use flac::FlacWriter;
 pub use info::{AudioInfo, probe};
 pub use mono::{MonoOptions, MonoReader};
 pub use pcm::{PcmSpec, SampleFormat};
+pub use peak::{PEAK_DB, PeakSpool};
 pub use resample::{Resampler, frames_after};
 pub use wav::{WavReader, WavWriter};
 pub use writer::{Container, PcmWriter};

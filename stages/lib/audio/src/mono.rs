@@ -10,6 +10,10 @@ use crate::info::AudioInfo;
 use crate::mix::mix;
 use crate::resample::Resampler;
 
+/// Largest magnitude of a sample, 30 dB above full scale. Lossy codecs overshoot by
+/// a few dB; what lies beyond are integers stored as floats, or damage.
+const MAX_MAGNITUDE: f32 = 32.0;
+
 /// What is asked of a recording.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct MonoOptions {
@@ -133,8 +137,8 @@ impl MonoReader {
     ///
     /// # Errors
     /// As [`Decoder::next_block`], and at the latest at the end
-    /// [`Error::NotFinite`], [`Error::TooLong`], [`Error::TooShort`],
-    /// [`Error::Silent`].
+    /// [`Error::NotFinite`], [`Error::Scale`], [`Error::TooLong`],
+    /// [`Error::TooShort`], [`Error::Silent`].
     pub fn next_block(&mut self) -> Result<Option<&[f32]>> {
         self.output.clear();
         let rate = f64::from(self.decoder.rate());
@@ -142,7 +146,7 @@ impl MonoReader {
             if let Some(block) = self.decoder.next_block()? {
                 mix(block.planes(), &self.weights, &mut self.mono);
                 for plane in block.planes() {
-                    check_finite(plane, self.frames, rate)?;
+                    check_samples(plane, self.frames, rate)?;
                 }
                 self.peak = self.mono.iter().fold(self.peak, |p, x| p.max(x.abs()));
                 self.frames += self.mono.len() as u64;
@@ -184,13 +188,32 @@ impl MonoReader {
     }
 }
 
-/// Refuses NaN and infinities; `offset` frames came before.
-fn check_finite(plane: &[f32], offset: u64, rate: f64) -> Result<()> {
-    match crate::pcm::first_not_finite(plane) {
-        Some(at) => Err(Error::NotFinite {
-            value: plane.get(at).copied().unwrap_or(f32::NAN),
-            at: (offset + at as u64) as f64 / rate,
-        }),
-        None => Ok(()),
+/// Refuses NaN, infinities and absurd magnitudes; `offset` frames came before.
+fn check_samples(plane: &[f32], offset: u64, rate: f64) -> Result<()> {
+    // Comparisons with NaN are false. Counting instead of searching lets the
+    // compiler use SIMD.
+    let good: usize = plane
+        .iter()
+        .map(|x| usize::from(x.abs() <= MAX_MAGNITUDE))
+        .sum();
+    if good == plane.len() {
+        return Ok(());
     }
+    let bad = plane
+        .iter()
+        .enumerate()
+        .find(|(_, x)| x.is_nan() || x.abs() > MAX_MAGNITUDE);
+    let Some((frame, &value)) = bad else {
+        return Ok(());
+    };
+    let at = (offset + frame as u64) as f64 / rate;
+    Err(if value.is_finite() {
+        Error::Scale {
+            value,
+            at,
+            limit: MAX_MAGNITUDE,
+        }
+    } else {
+        Error::NotFinite { value, at }
+    })
 }

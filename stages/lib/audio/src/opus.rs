@@ -2,9 +2,10 @@
 //! RFC 7845, section 5.1.
 //!
 //! Symphonia hands out the packets of Ogg, Matroska, MP4 and CAF but cannot
-//! decode them.
+//! decode them. `ropus` does, bit-exact with the fixed-point reference; of the
+//! other pure Rust decoder, `opus-decoder` 0.1, 30 s of music took 11.8 s.
 
-use opus_decoder::{OpusDecoder, OpusMultistreamDecoder};
+use ropus::OpusMSDecoder;
 use symphonia::core::audio::{Channels, Position};
 
 /// Opus always decodes at this rate, Hz.
@@ -25,20 +26,15 @@ const WAVE_FROM_VORBIS: [&[usize]; 8] = [
     &[0, 2, 1, 7, 5, 6, 3, 4],
 ];
 
-enum Streams {
-    One(Box<OpusDecoder>),
-    Many(OpusMultistreamDecoder),
-}
-
 /// A decoder and what its header asks for.
 pub(crate) struct Opus {
-    streams: Streams,
+    decoder: OpusMSDecoder,
     order: Vec<usize>,
     pub(crate) channels: Channels,
     /// Frames at the beginning that only prime the decoder.
     pub(crate) pre_skip: u32,
     gain: f32,
-    interleaved: Vec<f32>,
+    interleaved: Vec<i16>,
 }
 
 impl Opus {
@@ -64,41 +60,14 @@ impl Opus {
             return Err("the Opus header is too short".to_owned());
         };
         let count = usize::from(*count);
-        let (streams, order, channels) = match (family, count) {
-            (0, 1 | 2) => {
-                let decoder = OpusDecoder::new(RATE, count).map_err(|e| e.to_string())?;
-                (
-                    Streams::One(Box::new(decoder)),
-                    (0..count).collect(),
-                    layout(count),
-                )
-            }
+        let (streams, coupled, mapping) = match (family, count) {
+            // One stream, mono or stereo (RFC 7845, section 5.1.1.1).
+            (0, 1 | 2) => (1, count - 1, &[0, 1][..]),
             (1 | 255, 1..=8) => {
                 let [streams, coupled, mapping @ ..] = rest else {
                     return Err("the Opus channel mapping is missing".to_owned());
                 };
-                let (streams, coupled) = (usize::from(*streams), usize::from(*coupled));
-                let mapping = mapping
-                    .get(..count)
-                    .ok_or("the Opus channel mapping is too short")?;
-                let decoded = streams + coupled;
-                if streams == 0
-                    || coupled > streams
-                    || decoded > 255
-                    || mapping
-                        .iter()
-                        .any(|&m| m != 255 && usize::from(m) >= decoded)
-                {
-                    return Err("the Opus channel mapping names streams that are not".to_owned());
-                }
-                let decoder = OpusMultistreamDecoder::new(RATE, count, streams, coupled, mapping)
-                    .map_err(|e| e.to_string())?;
-                let (order, channels) = if *family == 1 {
-                    (WAVE_FROM_VORBIS[count - 1].to_vec(), layout(count))
-                } else {
-                    ((0..count).collect(), Channels::Discrete(count as u16))
-                };
-                (Streams::Many(decoder), order, channels)
+                (usize::from(*streams), usize::from(*coupled), mapping)
             }
             _ => {
                 return Err(format!(
@@ -106,14 +75,39 @@ impl Opus {
                 ));
             }
         };
+        let mapping = mapping
+            .get(..count)
+            .ok_or("the Opus channel mapping is too short")?;
+        let decoded = streams + coupled;
+        if streams == 0
+            || coupled > streams
+            || decoded > 255
+            || mapping
+                .iter()
+                .any(|&m| m != 255 && usize::from(m) >= decoded)
+        {
+            return Err("the Opus channel mapping names streams that are not".to_owned());
+        }
+        let decoder = OpusMSDecoder::new(
+            RATE as i32,
+            count as i32,
+            streams as i32,
+            coupled as i32,
+            mapping,
+        )
+        .map_err(|code| format!("the Opus decoder refused with code {code}"))?;
+        let (order, channels) = match WAVE_FROM_VORBIS.get(count - 1) {
+            Some(order) if *family < 255 => (order.to_vec(), layout(count)),
+            _ => ((0..count).collect(), Channels::Discrete(count as u16)),
+        };
         let gain_db = f32::from(i16::from_le_bytes([*gain0, *gain1])) / 256.0;
         Ok(Self {
-            streams,
+            decoder,
             order,
             channels,
             pre_skip: u32::from(u16::from_le_bytes([*skip0, *skip1])),
             gain: 10.0_f32.powf(gain_db / 20.0),
-            interleaved: vec![0.0; MAX_FRAMES * count],
+            interleaved: vec![0; MAX_FRAMES * count],
         })
     }
 
@@ -127,17 +121,25 @@ impl Opus {
             // The decoder would invent sound to conceal a loss.
             return Err("an empty packet".to_owned());
         }
-        let frames = match &mut self.streams {
-            Streams::One(one) => one.decode_float(packet, &mut self.interleaved, false),
-            Streams::Many(many) => many.decode_float(packet, &mut self.interleaved, false),
-        }
-        .map_err(|e| e.to_string())?;
+        let length = i32::try_from(packet.len()).map_err(|_| "a packet of 2 GiB".to_owned())?;
+        let frames = self
+            .decoder
+            .decode(
+                Some(packet),
+                length,
+                &mut self.interleaved,
+                MAX_FRAMES as i32,
+                false,
+            )
+            .map_err(|code| format!("the Opus decoder refused with code {code}"))?;
+        let frames = usize::try_from(frames).unwrap_or(0);
+        let scale = self.gain / 32_768.0;
         let count = self.order.len();
         planes.resize_with(count, Vec::new);
         for (plane, &source) in planes.iter_mut().zip(&self.order) {
             plane.clear();
             let samples = self.interleaved.iter().skip(source).step_by(count);
-            plane.extend(samples.take(frames).map(|x| x * self.gain));
+            plane.extend(samples.take(frames).map(|&x| f32::from(x) * scale));
         }
         Ok(())
     }

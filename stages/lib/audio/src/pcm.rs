@@ -130,21 +130,14 @@ pub(crate) fn to_i24(sample: f32) -> i32 {
     ((sample * 8_388_608.0).round_ties_even() as i32).clamp(-0x80_0000, 0x7F_FFFF)
 }
 
-/// Where the first NaN or infinity is.
-pub(crate) fn first_not_finite(samples: &[f32]) -> Option<usize> {
+/// Refuses NaN and infinities; `offset` samples of the stream came before.
+pub(crate) fn check_finite(samples: &[f32], spec: &PcmSpec, offset: u64) -> Result<()> {
     // One pass without a branch per sample: `0 * x` is NaN for both, and stays.
     let probe: f32 = samples.iter().map(|x| x * 0.0).sum();
     if probe == 0.0 {
-        return None;
-    }
-    samples.iter().position(|x| !x.is_finite())
-}
-
-/// Refuses NaN and infinities; `offset` samples of the stream came before.
-pub(crate) fn check_finite(samples: &[f32], spec: &PcmSpec, offset: u64) -> Result<()> {
-    let Some(at) = first_not_finite(samples) else {
         return Ok(());
-    };
+    }
+    let at = samples.iter().position(|x| !x.is_finite()).unwrap_or(0);
     let frame = (offset + at as u64) / u64::from(spec.channels.max(1));
     Err(Error::NotFinite {
         value: samples.get(at).copied().unwrap_or(f32::NAN),

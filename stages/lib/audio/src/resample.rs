@@ -16,6 +16,9 @@ use crate::pcm::PcmSpec;
 /// blocks pass more of the band below the lower Nyquist frequency.
 const BLOCK: usize = 2048;
 
+/// Largest magnitude of a sample: far from where sums of a block overflow.
+const MAX_MAGNITUDE: f32 = 1e9;
+
 /// Converts one channel from one rate to another.
 ///
 /// Give it blocks of any length, then finish: the output has
@@ -64,11 +67,18 @@ impl Resampler {
     /// Takes `input` and appends to `output` what is ready.
     ///
     /// # Errors
-    /// A failure of the converter, which would be a fault of this program.
+    /// A sample that is NaN, infinite or beyond ±1e9.
     pub fn push(&mut self, mut input: &[f32], output: &mut Vec<f32>) -> Result<()> {
-        self.taken += input.len() as u64;
         let before = output.len();
         if let Some(blocks) = &mut self.blocks {
+            // The transform panics where its sums overflow or are NaN.
+            let absurd = |x: &&f32| x.is_nan() || x.abs() > MAX_MAGNITUDE;
+            if let Some(value) = input.iter().find(absurd) {
+                return Err(Error::Resample(format!(
+                    "sample {value}, expected at most ±{MAX_MAGNITUDE}"
+                )));
+            }
+            self.taken += input.len() as u64;
             if !self.pending.is_empty() {
                 let missing = blocks.size - self.pending.len();
                 let (fill, rest) = input.split_at(input.len().min(missing));
@@ -86,6 +96,7 @@ impl Resampler {
             self.pending.extend_from_slice(whole.remainder());
         } else {
             output.extend_from_slice(input);
+            self.taken += input.len() as u64;
         }
         self.given += (output.len() - before) as u64;
         Ok(())
@@ -291,6 +302,18 @@ mod tests {
         assert_eq!(output.len(), 22_050);
         let change = 20.0 * (level(&output[5_000..17_000], 5_000.0, 22_050) / 0.5).log10();
         assert!(change.abs() < 0.01, "{change} dB");
+    }
+
+    #[test]
+    fn absurd_samples_are_refused() {
+        let mut resampler = Resampler::new(44_100, 22_050).unwrap();
+        for x in [f32::NAN, f32::INFINITY, -2e9] {
+            assert!(resampler.push(&[0.0, x], &mut Vec::new()).is_err(), "{x}");
+        }
+        let mut output = Vec::new();
+        resampler.push(&[1e9; 9_000], &mut output).unwrap();
+        resampler.finish(&mut output).unwrap();
+        assert!(output.iter().all(|x| x.is_finite()));
     }
 
     #[test]

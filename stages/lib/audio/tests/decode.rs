@@ -390,8 +390,17 @@ fn contents_that_cannot_be_used_have_their_reasons() {
     };
     let mut nan = wav(SampleFormat::F32, &sine);
     nan[58 + 4 * 400..58 + 4 * 401].copy_from_slice(&f32::NAN.to_le_bytes());
+    let loud: Vec<f32> = sine.iter().map(|x| x * 32_768.0).collect();
     let rows: Vec<(Vec<u8>, &str)> = vec![
         (good.clone(), "fine"),
+        (
+            wav(SampleFormat::F32, &loud),
+            "is beyond 32 times full scale",
+        ),
+        (
+            wav(SampleFormat::F32, &[1e38; 8_000]),
+            "is beyond 32 times full scale",
+        ),
         (Vec::new(), "is empty (0 bytes)"),
         (b"I am no recording.\n".to_vec(), "looks like text"),
         (nan, "sample NaN at 0.050 s"),
