@@ -5,6 +5,8 @@
 //!   computed of one item, in a format that other tools read.
 //! - A *segment* ([`SegmentWriter`], [`Segment`]) holds the columns that a model
 //!   reads, typed row by row, to be mapped into memory.
+//! - A *manifest* ([`Manifest`]) names a data set's segments, their splits and
+//!   the statistics of the training rows; the [`Loader`] streams batches of it.
 #![warn(missing_docs)]
 
 #[cfg(target_endian = "big")]
