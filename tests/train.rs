@@ -1,0 +1,222 @@
+//! Training and prediction through the executables, on a few seconds of tones.
+//!
+//! They need `pipeline-torch` beside `pipeline`; without it (a build without libtorch) they say so
+//! and pass.
+
+#![allow(clippy::unwrap_used, clippy::print_stderr, reason = "for tests")]
+
+mod common;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::time::Duration;
+
+use common::{Place, Said, wav};
+
+/// A project with a small, quick training; nothing without libtorch.
+fn place() -> Option<Place> {
+    let torch = Path::new(env!("CARGO_BIN_EXE_pipeline")).with_file_name("pipeline-torch");
+    if !torch.exists() {
+        eprintln!("left out: {} is not there", torch.display());
+        return None;
+    }
+    let place = Place::initialised();
+    for (name, hertz) in [("a.wav", 220.0), ("b.wav", 330.0), ("c.wav", 440.0)] {
+        place.write(name, &wav(hertz, 5.0, "x"));
+    }
+    place.edit(
+        "[stages.train]\n",
+        "[stages.train]\nhidden_size = 16\nnum_layers = 1\nmax_steps = 6\n",
+    );
+    let prompt = common::repository().join("data/prompts/broken-chords.mid");
+    fs::copy(prompt, place.path("prompt.mid")).unwrap();
+    Some(place)
+}
+
+fn predict(place: &Place, more: &[&str]) -> Said {
+    let mut args = vec![
+        "run",
+        "predict",
+        "--json",
+        "--prompt",
+        "prompt.mid",
+        "--frames",
+        "40",
+    ];
+    args.extend(more);
+    place.run(&args)
+}
+
+/// The files of `out/predict` with this extension.
+fn sounds(place: &Place, extension: &str) -> Vec<PathBuf> {
+    let mut list: Vec<PathBuf> = fs::read_dir(place.path("out/predict"))
+        .into_iter()
+        .flatten()
+        .flatten()
+        .map(|entry| entry.path())
+        .filter(|path| path.extension().is_some_and(|e| e == extension))
+        .collect();
+    list.sort();
+    list
+}
+
+#[test]
+fn trains_once_and_predicts_by_seed() {
+    let Some(place) = place() else { return };
+    let said = place.json("train").expect(0);
+    assert!(
+        said.executed().contains(&"train whole".to_owned()),
+        "{}",
+        said.out
+    );
+    for name in [
+        "model.safetensors",
+        "history.csv",
+        "history.jsonl",
+        "loss.png",
+        "loss.svg",
+    ] {
+        assert!(place.path("out/train").join(name).exists(), "{name}");
+    }
+    assert_eq!(place.json("train").expect(0).executed(), [""; 0]);
+
+    let first = predict(&place, &["--seed", "1"]).expect(0).executed();
+    assert_eq!(
+        first,
+        [
+            "featurize item prompt.mid",
+            "predict finish",
+            "predict whole",
+            "render item prompt.mid"
+        ]
+    );
+    let one = fs::read(&sounds(&place, "wav")[0]).unwrap();
+    let second = predict(&place, &["--seed", "2"]).expect(0).executed();
+    assert_eq!(second, ["predict finish", "predict whole"]);
+    assert_eq!(sounds(&place, "wav").len(), 2);
+
+    // The same seed gives the same bytes, from the cache and anew.
+    fs::remove_dir_all(place.path("out")).unwrap();
+    assert_eq!(
+        predict(&place, &["--seed", "1"]).expect(0).executed(),
+        [""; 0]
+    );
+    assert_eq!(fs::read(&sounds(&place, "wav")[0]).unwrap(), one);
+    predict(&place, &["--seed", "1", "--force", "predict"]).expect(0);
+    assert_eq!(fs::read(&sounds(&place, "wav")[0]).unwrap(), one);
+
+    // Another format samples nothing again.
+    let flac = predict(&place, &["--seed", "1", "--set", "predict.format=flac"]).expect(0);
+    assert_eq!(flac.executed(), ["predict finish"]);
+    assert_eq!(sounds(&place, "flac").len(), 1);
+}
+
+#[test]
+fn a_model_and_a_prompt_are_enough() {
+    let Some(place) = place() else { return };
+    place.json("train").expect(0);
+    let empty = Place::new();
+    fs::copy(
+        place.path("out/train/model.safetensors"),
+        empty.path("m.safetensors"),
+    )
+    .unwrap();
+    fs::copy(place.path("prompt.mid"), empty.path("prompt.mid")).unwrap();
+    predict(&empty, &["--model", "m.safetensors"]).expect(0);
+    assert_eq!(sounds(&empty, "wav").len(), 1);
+
+    // Damage is said, never played.
+    let bytes = fs::read(empty.path("m.safetensors")).unwrap();
+    let mut flipped = bytes.clone();
+    let middle = bytes.len() / 2;
+    flipped[middle] ^= 4;
+    for (name, bad) in [
+        ("cut.safetensors", &bytes[..bytes.len() - 7]),
+        ("flipped.safetensors", &flipped[..]),
+        ("none.safetensors", &[][..]),
+        (
+            "text.safetensors",
+            &b"no model at all, but a text of some length"[..],
+        ),
+    ] {
+        fs::write(empty.path(name), bad).unwrap();
+        let said = predict(&empty, &["--model", name, "--seed", "9"]);
+        assert_eq!(said.code, 1, "{name}: {}", said.out);
+        assert!(!(said.err.clone() + &said.out).is_empty(), "{name}");
+    }
+    assert_eq!(sounds(&empty, "wav").len(), 1);
+}
+
+#[test]
+fn a_killed_training_goes_on_and_gives_the_same_model() {
+    let Some(undisturbed) = place() else { return };
+    let model = |place: &Place| fs::read(place.path("out/train/model.safetensors")).unwrap();
+    let steps = [
+        "run",
+        "train",
+        "--quiet",
+        "--set",
+        "train.max_steps=60",
+        "--set",
+        "train.save_every=5",
+    ];
+    undisturbed.run(&steps).expect(0);
+    for wait in [1500, 2200] {
+        let Some(place) = place() else { return };
+        place.json("dataset").expect(0);
+        let mut child = place
+            .command(&steps)
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        std::thread::sleep(Duration::from_millis(wait));
+        child.kill().unwrap();
+        child.wait().unwrap();
+        place.run(&steps).expect(0);
+        assert!(
+            model(&place) == model(&undisturbed),
+            "killed after {wait} ms"
+        );
+    }
+}
+
+#[test]
+fn what_cannot_be_predicted_is_said() {
+    let Some(place) = place() else { return };
+    place.json("train").expect(0);
+    fs::write(place.path("silence.wav"), {
+        let mut silent = wav(100.0, 2.0, "x");
+        let start = silent.len() - 2 * 44_100;
+        silent[start..].fill(0);
+        silent
+    })
+    .unwrap();
+    fs::write(place.path("short.wav"), wav(100.0, 0.01, "x")).unwrap();
+    fs::write(place.path("empty.musicxml"), EMPTY).unwrap();
+    for (args, code) in [
+        (&["--prompt", "silence.wav"][..], 1),
+        (&["--prompt", "short.wav"], 1),
+        (&["--prompt", "empty.musicxml"], 1),
+        (&["--prompt", "nowhere.mid"], 1),
+        (&["--prompt", "prompt.mid", "--frames", "0"], 2),
+        (&["--prompt", "prompt.mid", "--frames", "10000000"], 2),
+        (
+            &["--prompt", "prompt.mid", "--model", "nowhere.safetensors"],
+            1,
+        ),
+        (&[], 2),
+    ] {
+        let mut all = vec!["run", "predict"];
+        all.extend(args);
+        let said = place.run(&all);
+        assert_eq!(said.code, code, "{args:?}\n{}\n{}", said.out, said.err);
+        assert!(!said.err.is_empty(), "{args:?}");
+    }
+    assert!(sounds(&place, "wav").is_empty());
+}
+
+const EMPTY: &str = r#"<score-partwise version="4.0"><part-list><score-part id="P1">
+<part-name>Piano</part-name></score-part></part-list><part id="P1"><measure number="1">
+</measure></part></score-partwise>"#;
