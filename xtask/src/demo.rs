@@ -25,15 +25,47 @@ pub(crate) fn run(root: &Path, torch: Torch) -> Result<()> {
     Ok(())
 }
 
+/// The recording of the corpus whose spectrogram is drawn.
+const PICTURED: &str = "au-clair-de-la-lune.flac";
+/// The score that the model goes on from.
+const PROMPT: &str = "data/prompts/minuet.musicxml";
+
 /// What the demo does with the finished program. The graph is the
 /// `pipeline.toml` of the repository.
-fn show(steps: &mut Steps, pipeline: &Path, _torch: Torch) -> Result<()> {
+fn show(steps: &mut Steps, pipeline: &Path, torch: Torch) -> Result<()> {
     let program = |args: &[&str]| {
         let mut command = Command::new(pipeline);
         command.args(args);
         command
     };
     steps.run("data set", &mut program(&["run", "dataset"]))?;
+    let picture = format!("out/{PICTURED}.png");
+    let shard = format!("out/{PICTURED}.parquet");
+    steps.run(
+        "export",
+        &mut program(&["export", "featurize", PICTURED, "--out", &shard]),
+    )?;
+    steps.run(
+        "picture",
+        &mut program(&["inspect", &shard, "--png", &picture]),
+    )?;
+    if torch == Torch::With {
+        steps.run("training", &mut program(&["run", "train"]))?;
+        let predict = ["run", "predict", "--prompt", PROMPT, "--seed", "1"];
+        steps.run("prediction", &mut program(&predict))?;
+    }
+    println!("\nWhat it made:");
+    println!("  {picture}  a recording of the corpus, as the model sees it");
+    if torch == Torch::With {
+        println!("  out/train/loss.png  how the training went, beside what it has to beat");
+        println!(
+            "  out/predict/        {PROMPT} and how the model goes on: sound, picture, lineage"
+        );
+    }
+    println!("\nTry next, with {}:", pipeline.display());
+    println!("  run predict --prompt data/prompts/chorale.musicxml --seed 2");
+    println!("  status --why   graph   runs");
+    println!("  add a file to data/corpus and `run dataset` again: only that file is worked on");
     Ok(())
 }
 
