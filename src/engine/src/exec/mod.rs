@@ -318,6 +318,8 @@ impl<'a, 'p> Books<'a, 'p> {
             return Ok(None);
         }
         let Some(task) = self.task(index, key)? else {
+            // Something upstream is being made again: looked at anew when that is settled.
+            self.session.nodes[index].state = State::Waiting;
             return Ok(None);
         };
         self.out.insert(key, Vec::new());
