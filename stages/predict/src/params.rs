@@ -85,7 +85,6 @@ pub enum Depth {
 #[serde(default, deny_unknown_fields)]
 pub struct Predict {
     /// Frames to sample, at least 1; left out, `seconds` decides.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub frames: Option<u64>,
     /// Seconds to sample.
     pub seconds: f64,
@@ -100,7 +99,6 @@ pub struct Predict {
     /// CPU threads of libtorch while sampling. Part of the result.
     pub threads: u32,
     /// A model file, in place of the stage on port `model`.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub model: Option<FileParam>,
     /// Where phases come from.
     pub phase: PhaseMethod,

@@ -22,6 +22,8 @@ use crate::{Error, Result};
 pub const KEY: &str = "pipeline";
 /// Version of the layout of the metadata, under `format`.
 pub const FORMAT: u64 = 1;
+/// Ending of files that are being written.
+pub const TEMPORARY: &str = ".tmp";
 /// Largest file that is read: far above any model here, far below what would fill a machine.
 const MAX_BYTES: u64 = 8 << 30;
 
@@ -84,8 +86,9 @@ pub fn write(
 /// # Errors
 /// As [`write`].
 pub fn write_atomically(path: &Path, bytes: &[u8]) -> Result<()> {
+    // Two processes may write at once: one that was left behind by a killed engine, and the next.
     let mut name = path.file_name().unwrap_or_default().to_owned();
-    name.push(".tmp");
+    name.push(format!(".{}{TEMPORARY}", std::process::id()));
     let temporary = path.with_file_name(name);
     let written = File::create(&temporary).and_then(|mut file| {
         file.write_all(bytes)?;

@@ -183,7 +183,8 @@ impl Learner {
 
     /// Takes down what validation found; tells whether it is the best so far. Without a
     /// validation split the training loss decides nothing: the last is the best.
-    pub fn record(&mut self, errors: Option<Errors>, learning_rate: f64) -> Record {
+    pub fn record(&mut self, errors: Option<Errors>) -> Record {
+        let learning_rate = self.schedule.rate(self.progress.step.saturating_sub(1));
         let progress = &mut self.progress;
         let steps = (progress.step - progress.validated).max(1) as f64;
         let mut parts: BTreeMap<String, f64> = std::mem::take(&mut progress.sums)
@@ -298,18 +299,26 @@ impl Files {
         self.folder.join(format!("{BEST}{step}.safetensors"))
     }
 
-    /// Removes all best models but that of `step`. Best effort: they only take up space.
+    /// Removes all best models but that of `step`.
     pub fn tidy(&self, step: u64) {
+        let keep = self.best(step);
+        self.remove(|path, name| name.starts_with(BEST) && path != keep);
+    }
+
+    /// Removes what killed processes left half-written.
+    pub fn sweep(&self) {
+        self.remove(|_, name| name.ends_with(checkpoint::TEMPORARY));
+    }
+
+    /// Best effort: what stays only takes up space.
+    fn remove(&self, old: impl Fn(&Path, &str) -> bool) {
         let Ok(entries) = fs::read_dir(&self.folder) else {
             return;
         };
-        let keep = self.best(step);
         for path in entries.flatten().map(|entry| entry.path()) {
-            let old = path
-                .file_name()
-                .is_some_and(|name| name.to_string_lossy().starts_with(BEST));
-            if old && path != keep {
-                let _ = fs::remove_file(path);
+            let name = path.file_name().unwrap_or_default().to_string_lossy();
+            if old(&path, &name) {
+                let _ = fs::remove_file(&path);
             }
         }
     }

@@ -257,7 +257,7 @@ mod tests {
     fn a_restored_state_goes_on_alike() {
         let run = |interrupt: bool| {
             let mut params = Params::new(Device::Cpu, 7);
-            params.add("w", &[3, 3], Init::Normal(1.0)).unwrap();
+            let _ = params.add("w", &[3, 3], Init::Normal(1.0)).unwrap();
             let mut optimiser = AdamW::new(&params, AdamWConfig::default());
             for step in 0..6 {
                 if interrupt && step == 3 {
@@ -280,8 +280,8 @@ mod tests {
     #[test]
     fn clipping_bounds_the_global_norm_and_sees_infinities() {
         let mut params = Params::new(Device::Cpu, 0);
-        params.add("a", &[2], Init::Constant(0.0)).unwrap();
-        params.add("b", &[2], Init::Constant(0.0)).unwrap();
+        let _ = params.add("a", &[2], Init::Constant(0.0)).unwrap();
+        let _ = params.add("b", &[2], Init::Constant(0.0)).unwrap();
         let loss = |scale: f64| {
             let (a, b) = (params.get("a").unwrap(), params.get("b").unwrap());
             (a * (3.0 * scale)).sum(Kind::Float) + (b * (4.0 * scale)).sum(Kind::Float)

@@ -138,7 +138,7 @@ mod tests {
     fn weights_follow_from_seed_and_name_alone() {
         let mut a = Params::new(Device::Cpu, 1);
         let mut b = Params::new(Device::Cpu, 1);
-        a.add("other", &[3], Init::Normal(1.0)).unwrap();
+        let _ = a.add("other", &[3], Init::Normal(1.0)).unwrap();
         let x = a.add("w", &[4, 5], Init::Uniform(0.5)).unwrap();
         let y = b.add("w", &[4, 5], Init::Uniform(0.5)).unwrap();
         assert_eq!(x, y);
@@ -150,7 +150,7 @@ mod tests {
     #[test]
     fn mismatches_are_said() {
         let mut a = Params::new(Device::Cpu, 1);
-        a.add("w", &[2], Init::Constant(0.0)).unwrap();
+        let _ = a.add("w", &[2], Init::Constant(0.0)).unwrap();
         let of = |name: &str, n: i64| {
             BTreeMap::from([(
                 name.to_owned(),

@@ -1,5 +1,7 @@
 //! What every architecture promises, tried on each.
 
+#![expect(clippy::unwrap_used, reason = "helpers of tests may panic")]
+
 mod common;
 
 use common::format;

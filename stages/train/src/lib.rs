@@ -82,7 +82,6 @@ pub struct Train {
     /// Seed of weights, order and dropout.
     pub seed: u64,
     /// A model file whose weights to begin with.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub init_from: Option<FileParam>,
     /// Begin with the weights of this stage's last finished model.
     pub warm_start: bool,

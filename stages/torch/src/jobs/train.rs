@@ -127,16 +127,14 @@ impl<'a> Run<'a> {
         self.cx.emit(Event::Position {
             done: self.learner.progress.step,
         });
-        let mut rate = 0.0;
         while !self.learner.finished() {
             if self.cx.cancel.is_set() || signals::caught() {
                 return Err(self.pause(budget));
             }
             let step = self.learner.step()?;
-            rate = step.learning_rate;
             self.tell(&step, budget);
             if self.learner.validation_due(&step) {
-                let record = self.validate(rate)?;
+                let record = self.validate()?;
                 if record.best
                     && let (Some(best), Some(files)) = (&self.best, &self.files)
                 {
@@ -152,16 +150,20 @@ impl<'a> Run<'a> {
         // had never ended here.
         self.save()?;
         if self.learner.progress.validated != self.learner.progress.step {
-            self.validate(rate)?;
+            self.validate()?;
         }
         self.finish(out)
     }
 
     /// Takes up the state in the scratch folder, if there is one within the budget.
     fn resume(&mut self) -> Result<bool> {
-        let Some(files) = self.files.clone().filter(|files| files.state().exists()) else {
+        let Some(files) = self.files.clone() else {
             return Ok(false);
         };
+        files.sweep();
+        if !files.state().exists() {
+            return Ok(false);
+        }
         match self.learner.resume(&files.state()) {
             Ok(()) => {}
             Err(error @ Error::Checkpoint { .. }) => {
@@ -226,7 +228,7 @@ impl<'a> Run<'a> {
         }
     }
 
-    fn validate(&mut self, rate: f64) -> Result<Record> {
+    fn validate(&mut self) -> Result<Record> {
         let model = self.learner.model.as_ref();
         let errors = match &self.validation {
             Some(loader) => Some(validate(
@@ -238,7 +240,7 @@ impl<'a> Run<'a> {
             )?),
             None => None,
         };
-        let record = self.learner.record(errors, rate);
+        let record = self.learner.record(errors);
         if record.best {
             self.best = Some(model_file::to_bytes(
                 self.learner.model.as_ref(),

@@ -20,12 +20,12 @@ use stage_core::{
 };
 
 /// libtorch's generator belongs to the process: tests that draw from it take turns.
-pub fn alone() -> MutexGuard<'static, ()> {
+pub(crate) fn alone() -> MutexGuard<'static, ()> {
     static TURN: Mutex<()> = Mutex::new(());
     TURN.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-pub fn format() -> FrameFormat {
+pub(crate) fn format() -> FrameFormat {
     FrameFormat {
         rate: 8000,
         config: StftConfig {
@@ -40,7 +40,7 @@ pub fn format() -> FrameFormat {
 }
 
 /// Plucked notes that change every 50 ms.
-pub fn tune(seed: u32, samples: usize) -> Vec<f32> {
+pub(crate) fn tune(seed: u32, samples: usize) -> Vec<f32> {
     let mut state = seed.wrapping_mul(2_654_435_761).wrapping_add(1);
     let (mut frequency, mut since) = (440.0_f32, 0);
     let mut phase = 0.0_f32;
@@ -89,7 +89,7 @@ fn fields(bins: u32, phase: bool) -> Vec<(String, u32)> {
 }
 
 /// A data set of three pieces, the last of them for validation, as an artifact in `folder`.
-pub fn dataset(folder: &Path, phase: bool) -> Input {
+pub(crate) fn dataset(folder: &Path, phase: bool) -> Input {
     fs::create_dir_all(folder.join("segments")).unwrap();
     let mut builder = ManifestBuilder::new();
     let mut paths = BTreeMap::new();
@@ -127,7 +127,7 @@ pub fn dataset(folder: &Path, phase: bool) -> Input {
 }
 
 /// A prompt of `signal` as an item: its frames and, as a stage upstream would leave it, no more.
-pub fn prompt(folder: &Path, signal: &[f32], phase: bool) -> ItemInput {
+pub(crate) fn prompt(folder: &Path, signal: &[f32], phase: bool) -> ItemInput {
     fs::create_dir_all(folder).unwrap();
     let (values, bins) = rows(signal, phase);
     let columns: Vec<Column> = fields(bins, phase)
@@ -155,7 +155,7 @@ pub fn prompt(folder: &Path, signal: &[f32], phase: bool) -> ItemInput {
 }
 
 /// One item that is an artifact.
-pub fn artifact(input: Input) -> Vec<ItemInput> {
+pub(crate) fn artifact(input: Input) -> Vec<ItemInput> {
     vec![ItemInput {
         source: Digest::of(b"artifact"),
         label: None,
@@ -163,19 +163,19 @@ pub fn artifact(input: Input) -> Vec<ItemInput> {
     }]
 }
 
-pub fn registry() -> Registry {
+pub(crate) fn registry() -> Registry {
     pipeline_torch::jobs::registry()
 }
 
 /// A stage of this worker.
-pub fn stage(kind: &str, params: &Value) -> Box<dyn Stage> {
+pub(crate) fn stage(kind: &str, params: &Value) -> Box<dyn Stage> {
     let entry: KindEntry = *registry().get(kind).unwrap();
     let (stage, _) = entry.parse(params).unwrap();
     stage
 }
 
 /// Parameters of a small training.
-pub fn small(max_steps: u64) -> Value {
+pub(crate) fn small(max_steps: u64) -> Value {
     json!({
         "hidden_size": 16, "components": 4, "batch_size": 4, "chunk": 32, "threads": 1,
         "max_steps": max_steps, "decay_steps": 60, "warmup_steps": 5, "save_every": 7, "seed": 3,
@@ -183,7 +183,7 @@ pub fn small(max_steps: u64) -> Value {
 }
 
 /// A context on the CPU, with a scratch folder if given; the events land in the list.
-pub fn context(scratch: Option<&Path>) -> (Context, Arc<Mutex<Vec<Event>>>) {
+pub(crate) fn context(scratch: Option<&Path>) -> (Context, Arc<Mutex<Vec<Event>>>) {
     let events: Arc<Mutex<Vec<Event>>> = Arc::default();
     let sink = Arc::clone(&events);
     let mut cx = Context::new(Arc::new(move |event| sink.lock().unwrap().push(event)));
@@ -194,7 +194,7 @@ pub fn context(scratch: Option<&Path>) -> (Context, Arc<Mutex<Vec<Event>>>) {
 }
 
 /// Runs a whole part; gives its files.
-pub fn run(
+pub(crate) fn run(
     stage: &dyn Stage,
     inputs: &Inputs,
     out: &Path,
@@ -213,7 +213,7 @@ pub fn run(
 }
 
 /// The artifact in a folder.
-pub fn input_of(folder: &Path, names: &[&str]) -> Input {
+pub(crate) fn input_of(folder: &Path, names: &[&str]) -> Input {
     let path = |name: &&str| ((*name).to_owned(), PathBuf::from(folder).join(name));
     Input {
         tree: Tree::default(),
@@ -222,7 +222,7 @@ pub fn input_of(folder: &Path, names: &[&str]) -> Input {
 }
 
 /// Inputs by port.
-pub fn inputs(ports: impl IntoIterator<Item = (&'static str, Vec<ItemInput>)>) -> Inputs {
+pub(crate) fn inputs(ports: impl IntoIterator<Item = (&'static str, Vec<ItemInput>)>) -> Inputs {
     Inputs {
         ports: ports
             .into_iter()
