@@ -12,6 +12,24 @@ use stage_core::{Event, NoteLevel, Part};
 /// How often a line is printed where there is no terminal.
 const INTERVAL: Duration = Duration::from_secs(5);
 
+/// Metrics that the bar says already, or that are for plots: they go to the JSON stream alone.
+const QUIET: [&str; 4] = [
+    "gradient_norm",
+    "learning_rate",
+    "seconds_left",
+    "steps_per_second",
+];
+
+/// Four significant digits, give or take.
+fn figure(value: f64) -> String {
+    match value.abs() {
+        0.0 => "0".to_owned(),
+        size if size >= 1000.0 => format!("{value:.0}"),
+        size if size >= 10.0 => format!("{value:.1}"),
+        _ => format!("{value:.4}"),
+    }
+}
+
 /// Shows progress on standard error.
 pub(super) struct Progress {
     state: Mutex<State>,
@@ -273,7 +291,9 @@ impl Stage {
             text.push_str(&format!(", {} left", human_seconds(left)));
         }
         for (name, value) in &self.metrics {
-            text.push_str(&format!(" {name} {value:.4}"));
+            if !QUIET.contains(&name.as_str()) {
+                text.push_str(&format!(", {} {}", name.replace('_', " "), figure(*value)));
+            }
         }
         if self.failed > 0 {
             text.push_str(&format!(", {} failed", self.failed));
