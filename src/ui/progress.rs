@@ -242,7 +242,7 @@ impl Progress {
             }
             Event::Advance { by } => stage.units.0 += by,
             Event::Position { done } => stage.units.0 = *done,
-            Event::Metric { values, .. } => stage.metrics.clone_from(values),
+            Event::Metric { values, .. } => stage.metrics.extend(values.clone()),
             Event::Note { .. } => {}
         }
         if let Some(bar) = &stage.bar
