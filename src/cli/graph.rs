@@ -112,31 +112,19 @@ fn is_stale(name: &str, counts: &Counts<'_>) -> bool {
     counts.get(name).is_some_and(stale)
 }
 
-/// One line per stage in the order of the data, its inputs on the left, its state on the right.
+/// A line per stage in the order of the data, its inputs on the left, its state on the right; a
+/// stage with several inputs has a line for each, joined by a bracket.
 fn text(graph: &Stages, counts: &Counts<'_>) -> String {
-    let rows: Vec<(String, &str)> = graph
+    let rows: Vec<(Vec<String>, &str)> = graph
         .stages
         .iter()
         .enumerate()
-        .map(|(index, def)| {
-            let from = inputs(graph, index);
-            let from = from.into_iter().map(|(name, port)| match port {
-                Some(port) => format!("{port}: {name}"),
-                None => name,
-            });
-            (from.collect::<Vec<_>>().join(", "), def.name.as_str())
-        })
+        .map(|(index, def)| (left_side(graph, index), def.name.as_str()))
         .collect();
-    let left = rows
-        .iter()
-        .map(|(from, _)| from.chars().count())
-        .max()
-        .unwrap_or(0);
-    let right = rows
-        .iter()
-        .map(|(_, name)| name.chars().count())
-        .max()
-        .unwrap_or(0);
+    let width = |text: &str| text.chars().count();
+    let lines = rows.iter().flat_map(|(lines, _)| lines);
+    let left = lines.map(|line| width(line)).max().unwrap_or(0);
+    let right = rows.iter().map(|(_, name)| width(name)).max().unwrap_or(0);
     let mut text = String::new();
     for source in &graph.sources {
         let path = source.path.as_ref().map_or_else(
@@ -146,23 +134,49 @@ fn text(graph: &Stages, counts: &Counts<'_>) -> String {
         let _ = writeln!(text, "{}: {path}", source.name);
     }
     text.push('\n');
-    for (from, name) in rows {
-        let mark = if is_stale(name, counts) { "○" } else { "●" };
-        let mark = if counts.contains_key(name) {
-            mark
-        } else {
-            "·"
+    for (lines, name) in rows {
+        let mark = match counts.get(name) {
+            None => "·",
+            Some(_) if is_stale(name, counts) => "○",
+            Some(_) => "●",
         };
-        let _ = writeln!(
-            text,
-            "{}{from} ──▶ {mark} {name}{}  {}",
-            " ".repeat(left - from.chars().count()),
-            " ".repeat(right - name.chars().count()),
-            state(name, counts)
-        );
+        let middle = lines.len() / 2;
+        for (nth, line) in lines.iter().enumerate() {
+            let joint = match (lines.len(), nth) {
+                (1, _) => "──▶",
+                (_, 0) if middle == 0 => "─┬▶",
+                (_, 0) => "─┐",
+                (n, nth) if nth + 1 == n && nth == middle => "─┴▶",
+                (n, nth) if nth + 1 == n => "─┘",
+                (_, nth) if nth == middle => "─┼▶",
+                _ => "─┤",
+            };
+            let _ = write!(text, "{}{line} {joint}", " ".repeat(left - width(line)));
+            if nth == middle {
+                let pad = " ".repeat(right - width(name));
+                let _ = write!(text, " {mark} {name}{pad}  {}", state(name, counts));
+            }
+            text.push('\n');
+        }
     }
     text.push_str("\n● fresh   ○ stale   · not bound\n");
     text
+}
+
+/// The inputs of a stage: one line, or one per port.
+fn left_side(graph: &Stages, stage: usize) -> Vec<String> {
+    let mut lines: Vec<(Option<&str>, Vec<String>)> = Vec::new();
+    for (name, port) in inputs(graph, stage) {
+        match lines.last_mut() {
+            Some((last, names)) if *last == port => names.push(name),
+            _ => lines.push((port, vec![name])),
+        }
+    }
+    let line = |(port, names): (Option<&str>, Vec<String>)| match port {
+        Some(port) => format!("{port}: {}", names.join(", ")),
+        None => names.join(", "),
+    };
+    lines.into_iter().map(line).collect()
 }
 
 fn mermaid(graph: &Stages, counts: &Counts<'_>) -> String {

@@ -156,7 +156,7 @@ impl Progress {
         }
         drop(state);
         self.line(&format!(
-            "{} actions to do at most, about {}, {} to write",
+            "{} actions to do at most: {}, {} to write",
             forecast.to_do(),
             human_seconds(forecast.seconds),
             engine::human_bytes(forecast.bytes)

@@ -97,7 +97,7 @@ pub(crate) fn status(forecast: &Forecast, why: &[Why], session: &Session<'_>) ->
                 String::new()
             } else {
                 let seconds = human_seconds(stage.seconds);
-                format!("about {seconds}{history}, {}", human_bytes(stage.bytes))
+                format!("{seconds}{history}, {}", human_bytes(stage.bytes))
             },
         ]);
     }
@@ -118,7 +118,7 @@ pub(crate) fn plan(forecast: &Forecast, why: &[Why], session: &Session<'_>) -> S
     } else {
         writeln!(
             text,
-            "{} actions to do at most, about {}, {} to write",
+            "{} actions to do at most: {}, {} to write",
             forecast.to_do(),
             human_seconds(forecast.seconds),
             human_bytes(forecast.bytes)

@@ -174,6 +174,9 @@ pub fn human_bytes(bytes: f64) -> String {
 /// A duration for people: `0.8 s`, `3 min 20 s`, `2 h 5 min`.
 pub fn human_seconds(seconds: f64) -> String {
     let seconds = seconds.max(0.0);
+    if seconds < 0.05 {
+        return "under 0.1 s".to_owned();
+    }
     if seconds < 9.95 {
         return format!("{seconds:.1} s");
     }
@@ -207,7 +210,7 @@ mod tests {
             assert_eq!(human_bytes(bytes), text);
         }
         let times = [
-            (0.04, "0.0 s"),
+            (0.04, "under 0.1 s"),
             (12.3, "12 s"),
             (200.0, "3 min 20 s"),
             (7500.0, "2 h 5 min"),
