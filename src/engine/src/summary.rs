@@ -108,8 +108,9 @@ impl Session<'_> {
                 }
                 State::Blocked(reason) => {
                     stage.not_done += 1;
-                    // That an item goes no further than where it failed needs no saying.
-                    if node.part != Part::Item {
+                    // That an item goes no further than where it failed, and a stage's finish part
+                    // no further than its whole part, needs no saying.
+                    if node.part == Part::Whole {
                         troubles.push(trouble(reason, true, false, None));
                     }
                 }
