@@ -31,3 +31,9 @@ pub mod tensorboard;
 pub mod validate;
 
 pub use error::{Error, Result};
+
+/// Sets the process up; to be called first in `main`, before there are threads.
+pub fn start() {
+    ffi::keep_freed_memory();
+    signals::catch();
+}

@@ -9,7 +9,7 @@ use std::process::ExitCode;
 fn main() -> ExitCode {
     let result = match std::env::args().nth(1).as_deref() {
         None => {
-            pipeline_torch::signals::catch();
+            pipeline_torch::start();
             stage_core::worker::serve(
                 &pipeline_torch::jobs::registry(),
                 &pipeline_torch::jobs::class(),
