@@ -16,7 +16,10 @@ fn place() -> Place {
 fn without_figures(text: &str) -> String {
     let mut out = String::new();
     for line in text.lines() {
-        let cut = ["under ", " in "].iter().filter_map(|mark| line.find(mark)).min();
+        let cut = ["under ", " in "]
+            .iter()
+            .filter_map(|mark| line.find(mark))
+            .min();
         out.push_str(cut.map_or(line, |at| line[..at].trim_end()));
         out.push('\n');
     }

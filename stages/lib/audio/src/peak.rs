@@ -4,8 +4,8 @@ use std::fs::File;
 use std::io::{BufReader, BufWriter, Read, Seek, SeekFrom, Write};
 use std::path::Path;
 
-use crate::error::{Error, Result};
 use crate::PcmWriter;
+use crate::error::{Error, Result};
 
 /// Samples per turn of the second pass.
 const BLOCK: usize = 8192;
