@@ -25,8 +25,13 @@ const PIECES: usize = 4;
 const PROMPT: usize = 128;
 /// Frames that are sampled.
 const FRAMES: usize = 768;
+/// Frames of a piece by which the true sound is judged.
+const JUDGED: usize = FRAMES - SKIPPED as usize;
 /// Frames at the beginning that do not count: the prompt still rings.
 const SKIPPED: i64 = 128;
+
+/// Where the loudest bin of a stretch is put, in dB.
+const LOUDEST: f64 = -6.0;
 
 /// Level and flux of a stretch.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -38,11 +43,17 @@ pub struct Liveliness {
 }
 
 impl Liveliness {
-    /// Of decibels `(T, bins)`.
+    /// Of decibels `(T, bins)`, shifted so that the loudest bin is at [`LOUDEST`]: as heard when
+    /// both are turned up equally loud. A hiss without notes is then too loud in the mean.
     ///
     /// # Errors
     /// libtorch fails.
     pub fn of(decibels: &Tensor) -> Result<Self> {
+        let loudest = f64::try_from(decibels.f_max()?)?;
+        let lowest = f64::from(dsp::to_db(dsp::DEFAULT_FLOOR));
+        let decibels = decibels
+            .f_add_scalar(LOUDEST - loudest)?
+            .f_clamp_min(lowest)?;
         let rise = decibels
             .f_diff::<Tensor>(1, 0, None, None)?
             .f_clamp_min(0.0)?;
@@ -79,7 +90,7 @@ pub fn calibrate(
     } else {
         Split::Train
     };
-    let loader = data.pass(split, PIECES, PROMPT)?;
+    let loader = data.pass(split, PIECES, JUDGED)?;
     let (prompts, truth) = prompts(&loader, data, device)?;
     let pieces = prompts.size3()?.0;
     let gains: Vec<f32> = GAINS
@@ -141,11 +152,12 @@ fn prompts(loader: &Loader, data: &Dataset, device: Device) -> Result<(Tensor, L
             if (length as usize) < PROMPT {
                 continue;
             }
-            let rows = chunk
+            let all = chunk
                 .rows
                 .f_get(stream as i64)?
-                .f_narrow(0, 0, PROMPT as i64)?;
-            let heard = Liveliness::of(&scale.forward(&rows)?)?;
+                .f_narrow(0, 0, i64::from(length))?;
+            let rows = all.f_narrow(0, 0, PROMPT as i64)?;
+            let heard = Liveliness::of(&scale.forward(&all)?)?;
             level += heard.level;
             flux += heard.flux;
             count += 1.0;
