@@ -64,7 +64,7 @@ fn a_dry_run_says_what_and_why() {
     dataset, 2 items: waits for featurize
         a.flac
         b.mp3
-    dataset: waits for featurize, dataset
+    dataset: waits for featurize, its items
     5 actions to do at most:
     ");
 }

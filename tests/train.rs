@@ -199,7 +199,7 @@ fn what_cannot_be_predicted_is_said() {
         (&["--prompt", "silence.wav"][..], 1),
         (&["--prompt", "short.wav"], 1),
         (&["--prompt", "empty.musicxml"], 1),
-        (&["--prompt", "nowhere.mid"], 1),
+        (&["--prompt", "nowhere.mid"], 2),
         (&["--prompt", "prompt.mid", "--frames", "0"], 2),
         (&["--prompt", "prompt.mid", "--frames", "10000000"], 2),
         (

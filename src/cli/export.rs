@@ -15,7 +15,7 @@ use super::{FAILED, Failure, Global, Outcome, say};
 Examples:
   pipeline export dataset --out exported          the data set, as a folder
   pipeline export decode song.mp3 --out song.wav  one item's only file, under this name
-  pipeline export featurize --out shards          every item, a folder each")]
+  pipeline export featurize --out shards          every item, a file or folder each")]
 pub(crate) struct Export {
     /// The stage
     stage: String,
@@ -24,6 +24,9 @@ pub(crate) struct Export {
     /// Folder, or file name if the result is one file
     #[arg(long, value_name = "PATH")]
     out: PathBuf,
+    /// Override a parameter of a stage, as for `run`
+    #[arg(long = "set", value_name = "STAGE.KEY=VALUE")]
+    set: Vec<String>,
     /// Score or recording that binds the source `prompt`
     #[arg(long, value_name = "FILE")]
     prompt: Option<PathBuf>,
@@ -31,7 +34,7 @@ pub(crate) struct Export {
 
 impl Export {
     pub(crate) fn execute(self, global: &Global) -> Outcome {
-        let project = global.project(&[])?;
+        let project = global.project(&super::setup::sets(&self.set))?;
         let prompt = self
             .prompt
             .clone()
@@ -70,9 +73,27 @@ impl Export {
         }
         let mut written = 0;
         for (_, name, artifact) in items {
-            written += copy_out(project, artifact, &self.out.join(name))?;
+            written += copy_out(project, artifact, &self.place_of(name, artifact))?;
         }
         Ok(written)
+    }
+
+    /// Where the result of one item among all goes: a file named after it, if there is one, with
+    /// the ending of what it now is; else a folder.
+    fn place_of(&self, item: &str, artifact: &Artifact) -> PathBuf {
+        let tree = artifact.tree();
+        let mut names = tree
+            .0
+            .keys()
+            .filter(|name| name.as_str() != stage_core::IDENTITY);
+        match (names.next(), names.next()) {
+            (Some(only), None) => {
+                let extension = Path::new(only).extension().unwrap_or_default();
+                self.out
+                    .join(format!("{item}.{}", extension.to_string_lossy()))
+            }
+            _ => self.out.join(item),
+        }
     }
 
     fn missing(&self, items: &[&str]) -> Failure {

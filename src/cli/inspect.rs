@@ -102,7 +102,7 @@ fn describe(path: &Path) -> anyhow::Result<Value> {
 }
 
 fn sound(path: &Path) -> anyhow::Result<Value> {
-    let info = audio::probe(path)?;
+    let info = audio::probe(path).with_context(|| format!("`{}`", path.display()))?;
     Ok(json!({
         "type": "audio",
         "container": info.container,

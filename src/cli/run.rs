@@ -121,8 +121,8 @@ impl Run {
         ui.clear();
         let summary = summary?;
         let delivered = self.deliver(&project, &session);
-        ui.conclude(&summary)?;
-        ui.delivered(&delivered?)?;
+        ui.conclude(&summary, delivered.as_deref().unwrap_or_default())?;
+        delivered?;
         match summary.verdict {
             Verdict::Done => Ok(()),
             Verdict::Failed => Err(Failure::Code(FAILED)),
@@ -278,13 +278,8 @@ impl Run {
         Ok(paths)
     }
 
-    /// The settings of `--set`.
     fn sets(&self) -> Vec<Setting> {
-        let setting = |text: &String| Setting {
-            flag: "--set".to_owned(),
-            text: text.clone(),
-        };
-        self.set.iter().map(setting).collect()
+        super::setup::sets(&self.set)
     }
 
     fn config(&self, settings: &[Setting]) -> Result<Config, Failure> {

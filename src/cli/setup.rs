@@ -17,6 +17,27 @@ pub(crate) const FILE: &str = "pipeline.toml";
 /// Version of this program, as the records of actions hold it.
 pub(crate) const VERSION: &str = env!("CARGO_PKG_VERSION");
 
+/// The settings of `--set`.
+pub(crate) fn sets(texts: &[String]) -> Vec<Setting> {
+    let setting = |text: &String| Setting {
+        flag: "--set".to_owned(),
+        text: text.clone(),
+    };
+    texts.iter().map(setting).collect()
+}
+
+/// The name under which a pipeline's history is kept in its cache: where its file lies, seen from
+/// the cache's folder if it is below, so that a project that moves keeps its history.
+fn pipeline_name(file: &Path, cache: &Path) -> String {
+    let absolute = |path: &Path| std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+    let (file, cache) = (absolute(file), absolute(cache));
+    let home = cache.parent().unwrap_or(&cache);
+    file.strip_prefix(home)
+        .unwrap_or(&file)
+        .display()
+        .to_string()
+}
+
 impl Global {
     /// Opens the project in the present folder.
     pub(crate) fn project(&self, settings: &[Setting]) -> Result<Project, Failure> {
@@ -34,9 +55,8 @@ impl Global {
         let store = Store::open(&cache, options)?;
         let program = std::env::current_exe().context("cannot find the path of this program")?;
         let programs = program.parent().map_or_else(PathBuf::new, Path::to_owned);
-        let name = std::path::absolute(&config.file).unwrap_or_else(|_| config.file.clone());
         Ok(Project {
-            name: name.display().to_string(),
+            name: pipeline_name(&config.file, &cache),
             config,
             store,
             fs: Arc::new(RealFs),

@@ -25,6 +25,9 @@ pub(crate) struct Status {
     /// Print JSON
     #[arg(long)]
     json: bool,
+    /// Override a parameter of a stage, as for `run`
+    #[arg(long = "set", value_name = "STAGE.KEY=VALUE")]
+    set: Vec<String>,
     /// Score or recording that binds the source `prompt`
     #[arg(long, value_name = "FILE")]
     prompt: Option<PathBuf>,
@@ -32,7 +35,7 @@ pub(crate) struct Status {
 
 impl Status {
     pub(crate) fn execute(self, global: &Global) -> Outcome {
-        let project = global.project(&[])?;
+        let project = global.project(&super::setup::sets(&self.set))?;
         let prompt = self
             .prompt
             .into_iter()

@@ -5,6 +5,8 @@ mod progress;
 mod report;
 pub(crate) mod text;
 
+use std::path::PathBuf;
+
 use engine::{Observer, RunEvent, Session, Summary};
 
 use crate::cli::Failure;
@@ -49,29 +51,21 @@ impl Ui {
         }
     }
 
-    /// Names the results that were put into `out/`.
-    pub(crate) fn delivered(&self, paths: &[std::path::PathBuf]) -> Result<(), Failure> {
-        let mut text = String::new();
-        for path in paths {
-            match self.mode {
-                Mode::Human => text.push_str(&format!("→ {}\n", path.display())),
-                Mode::Json { .. } => text.push_str(&json::output(path)),
-                Mode::Quiet => {}
-            }
-        }
-        crate::cli::say(&text)
-    }
-
-    /// Says how it ended.
-    pub(crate) fn conclude(&self, summary: &Summary) -> Result<(), Failure> {
+    /// Says how it ended, and names the results that were put into `out/`.
+    pub(crate) fn conclude(&self, summary: &Summary, results: &[PathBuf]) -> Result<(), Failure> {
         match self.mode {
             Mode::Json { .. } => {
                 let cached = self.json.as_ref().map(json::Stream::counts);
-                crate::cli::say(&(cached.unwrap_or_default() + &json::summary(summary)))
+                let results: String = results.iter().map(|path| json::output(path)).collect();
+                let summary = json::summary(summary);
+                crate::cli::say(&(cached.unwrap_or_default() + &results + &summary))
             }
             Mode::Human => {
                 crate::cli::say(&report::summary(summary))?;
                 report::troubles(summary);
+                for path in results {
+                    crate::cli::say(&format!("→ {}\n", path.display()))?;
+                }
                 Ok(())
             }
             Mode::Quiet => {

@@ -78,8 +78,22 @@ impl EngineError {
 
     /// Whether the fault is in what the user wrote (exit code 2) rather than in the world (1).
     pub fn is_usage(&self) -> bool {
-        matches!(self, Self::Config(_) | Self::Usage { .. })
+        match self {
+            Self::Config(_) | Self::Usage { .. } => true,
+            Self::Scan(ScanError::Root { source, .. }) => missing(source),
+            Self::FileParam {
+                source: StoreError::Io { source, .. },
+                ..
+            } => missing(source),
+            Self::Store(error) => matches!(error, StoreError::NotAStore { .. }),
+            _ => false,
+        }
     }
+}
+
+/// Whether a path that the user named is not there.
+fn missing(error: &std::io::Error) -> bool {
+    error.kind() == std::io::ErrorKind::NotFound
 }
 
 /// An error with its causes, on one line.

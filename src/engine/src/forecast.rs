@@ -110,11 +110,12 @@ impl Session<'_> {
         }
         let stages: Vec<_> = stages.into_values().collect();
         let jobs = self.jobs() as f64;
+        // An empty sum of floats is -0.
         let seconds = stages
             .iter()
             .map(|s| s.serial_seconds + (s.seconds - s.serial_seconds) / jobs)
-            .sum();
-        let bytes = stages.iter().map(|s| s.bytes).sum();
+            .fold(0.0, |sum, seconds| sum + seconds);
+        let bytes = stages.iter().fold(0.0, |sum, stage| sum + stage.bytes);
         Ok(Forecast {
             stages,
             seconds,

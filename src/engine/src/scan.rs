@@ -6,7 +6,7 @@
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
-use globset::{Glob, GlobSet, GlobSetBuilder};
+use globset::{GlobBuilder, GlobSet, GlobSetBuilder};
 
 use crate::config::Source;
 use crate::fs::{FileKind, Fs};
@@ -94,7 +94,8 @@ pub fn scan(fs: &dyn Fs, source: &Source, root: &Path) -> Result<Vec<Found>, Sca
 fn build(patterns: &[String]) -> Result<GlobSet, globset::Error> {
     let mut set = GlobSetBuilder::new();
     for pattern in patterns {
-        set.add(Glob::new(pattern)?);
+        // As in a shell, `*` stays within a folder and `**` does not.
+        set.add(GlobBuilder::new(pattern).literal_separator(true).build()?);
     }
     set.build()
 }

@@ -117,6 +117,23 @@ impl Session<'_> {
                 State::Waiting | State::Stale | State::Running => stage.not_done += 1,
             }
         }
+        for (source, files) in &self.sources {
+            if !files.iter().any(|file| file.taken) {
+                let source = &self.graph().sources[*source].name;
+                let found = files.len();
+                troubles.push(Trouble {
+                    stage: self.request.targets.join(", "),
+                    part: Part::Whole,
+                    item: String::new(),
+                    reason: format!(
+                        "source `{source}` has no file that it can use ({found} files of other kinds)"
+                    ),
+                    blocked: true,
+                    remembered: false,
+                    class: None,
+                });
+            }
+        }
         Summary {
             stages: stages.into_values().collect(),
             troubles,

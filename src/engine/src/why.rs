@@ -137,7 +137,15 @@ impl Session<'_> {
                 names.push(name);
             }
         }
-        names.join(", ")
+        let own = self.graph().stages[node.stage].name.as_str();
+        let say = |name: &str| {
+            if name == own {
+                "its items".to_owned()
+            } else {
+                name.to_owned()
+            }
+        };
+        names.into_iter().map(say).collect::<Vec<_>>().join(", ")
     }
 
     fn settings_changes(&self, node: &Node, latest: &Latest) -> Vec<Change> {

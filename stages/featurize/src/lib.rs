@@ -70,7 +70,7 @@ impl Stage for Featurize {
         Estimate {
             // Measured: 1024-sample frames at 30 us each, most of it compression.
             seconds: frames * values * 6e-8,
-            // Byte-stream-split and zstd leave about 70 % of an f16 magnitude.
+            // zstd leaves about 70 % of an f16 magnitude.
             bytes: frames * values * self.dtype.bytes() as f64 * 0.75,
         }
     }

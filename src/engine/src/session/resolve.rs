@@ -500,12 +500,18 @@ impl Session<'_> {
         let mut sources: Vec<usize> = sets.iter().map(|(_, source)| *source).collect();
         sources.dedup();
         for source in sources {
+            let name = &self.graph().sources[source].name;
+            let broken = self.broken_items(source);
+            if broken > 0 {
+                return Ok(Some(Readiness::Blocked(format!(
+                    "{broken} items of `{name}` failed for a reason that lies in this machine"
+                ))));
+            }
             if self.graph().sources[source].on_bad == OnBad::Warn {
                 continue;
             }
             let bad = self.bad_files(source);
             if bad > 0 {
-                let name = &self.graph().sources[source].name;
                 let all = self.sources[&source]
                     .iter()
                     .filter(|file| file.taken)
@@ -570,6 +576,17 @@ impl Session<'_> {
             });
         }
         Ok(())
+    }
+
+    /// How many items of a source failed for another reason than their content: disk, memory, a
+    /// lost process. Trying again may succeed, so that no set is made without them.
+    fn broken_items(&self, source: usize) -> usize {
+        let broken = |node: &&Node| {
+            node.part == Part::Item
+                && node.source == source
+                && matches!(&node.state, State::Failed(f) if f.class != FailureClass::Content)
+        };
+        self.nodes.iter().filter(broken).count()
     }
 
     /// How many files of a source failed, anywhere.

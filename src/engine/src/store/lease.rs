@@ -259,9 +259,14 @@ pub(crate) fn claim(
     let mut waited = false;
     let mut pause = Duration::from_millis(1);
     loop {
-        let mut file = fs
-            .open_or_create(path)
-            .map_err(StoreError::io("create", path))?;
+        let mut file = fs.open_or_create(path).map_err(|error| {
+            match path.parent().and_then(Path::parent) {
+                Some(root) if is_read_only(&error) => StoreError::ReadOnly {
+                    path: root.to_owned(),
+                },
+                _ => StoreError::io("create", path)(error),
+            }
+        })?;
         if file.try_lock().map_err(StoreError::io("lock", path))? {
             if !same(&**fs, path, &*file).map_err(StoreError::io("read", path))? {
                 continue;
