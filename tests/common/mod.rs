@@ -114,7 +114,9 @@ impl Place {
             .env("HOME", self.dir.path())
             .env("PATH", std::env::var_os("PATH").unwrap_or_default())
             .env("TZ", "UTC")
-            .env("LC_ALL", "C");
+            .env("LC_ALL", "C")
+            // Trainings beside one another on few cores: spinning threads would only wait faster.
+            .env("OMP_WAIT_POLICY", "passive");
         command
     }
 
