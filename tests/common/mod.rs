@@ -3,7 +3,8 @@
 #![allow(
     dead_code,
     unreachable_pub,
-    reason = "each test file uses its own share"
+    clippy::unwrap_used,
+    reason = "for tests, each of which uses its own share"
 )]
 
 use std::fs;
