@@ -130,7 +130,7 @@ pub enum Error {
         threshold_db: f64,
     },
     /// NaN or an infinity among the samples.
-    #[error("sample {value} at {at:.3} s is not a finite number")]
+    #[error("has a sample of {value} at {at:.3} s, expected finite numbers")]
     NotFinite {
         /// The sample.
         value: f32,

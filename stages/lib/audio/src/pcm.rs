@@ -183,7 +183,7 @@ mod tests {
         let err = check_finite(&[0.0, 0.0, 1.0, f32::NAN], &spec, 96).unwrap_err();
         assert_eq!(
             err.to_string(),
-            "sample NaN at 0.490 s is not a finite number"
+            "has a sample of NaN at 0.490 s, expected finite numbers"
         );
         assert!(check_finite(&[f32::MAX, -1.0], &spec, 0).is_ok());
     }
