@@ -13,7 +13,7 @@
 use std::collections::BTreeSet;
 use std::io::Write;
 use std::path::Path;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -23,7 +23,7 @@ use super::error::{Result, StoreError};
 use super::lease::Claim;
 use super::record::Record;
 use super::{Inner, Ulid, wire};
-use crate::fs;
+use crate::fs::{self, Fs};
 
 /// A group is written when it has this many records …
 const GROUP: usize = 256;
@@ -31,9 +31,13 @@ const GROUP: usize = 256;
 /// … or when its first record has waited this long.
 const GATHER: Duration = Duration::from_millis(200);
 
-/// Queueing waits when this many records wait. Each may hold an open claim, and processes are
-/// often limited to 1,024 open files.
-const QUEUE: usize = 256;
+/// Queueing waits when this many records wait, at most. The queue is longer than a group so that
+/// a slow disk gets larger groups, not more of them.
+const QUEUE: usize = 4096;
+
+/// Open files that are left for everything but claims: each record in the queue or in the group
+/// that is being written may hold one.
+const OTHER_FILES: usize = 512;
 
 /// From this number of single syncs on, one of the whole file system takes their place.
 const WHOLE_FROM: usize = 4;
@@ -48,6 +52,8 @@ struct Queued {
 #[derive(Debug, Default)]
 struct State {
     queue: Vec<Queued>,
+    /// Whether no more fits.
+    full: bool,
     /// When the first record of the queue came.
     since: Option<Instant>,
     /// Numbers of records: queued so far; durable so far; wanted durable without delay.
@@ -72,6 +78,8 @@ struct Shared {
 pub(crate) struct Committer {
     shared: Arc<Shared>,
     thread: Mutex<Option<JoinHandle<()>>>,
+    /// Length of the queue, found out with the first record.
+    limit: OnceLock<usize>,
 }
 
 impl Committer {
@@ -83,8 +91,9 @@ impl Committer {
         claim: Option<Claim>,
     ) -> Result<()> {
         self.start(inner)?;
+        let limit = *self.limit.get_or_init(|| queue_limit(&*inner.fs));
         let mut state = self.shared.lock();
-        while state.queue.len() >= QUEUE && state.failed.is_none() {
+        while state.queue.len() >= limit && state.failed.is_none() {
             state = wait(&self.shared.done, state);
         }
         state.check()?;
@@ -92,6 +101,7 @@ impl Committer {
         state.since.get_or_insert_with(Instant::now);
         state.queue.push(Queued { record, claim });
         state.queued += 1;
+        state.full = state.queue.len() >= limit;
         self.shared.work.notify_one();
         Ok(())
     }
@@ -179,8 +189,9 @@ impl Shared {
                 None => state = wait(&self.work, state),
                 Some(since) => {
                     let left = GATHER.saturating_sub(since.elapsed());
-                    if urgent || left.is_zero() || state.queue.len() >= GROUP {
+                    if urgent || state.full || left.is_zero() || state.queue.len() >= GROUP {
                         state.since = None;
+                        state.full = false;
                         let group = std::mem::take(&mut state.queue);
                         self.done.notify_all();
                         return (state.failed.is_none()).then_some(group);
@@ -191,6 +202,16 @@ impl Shared {
             }
         }
     }
+}
+
+/// How long the queue may be with the files that this process may open.
+fn queue_limit(fs: &dyn Fs) -> usize {
+    // Elsewhere than on Linux the usual limit is assumed, 256.
+    let text = fs::read(fs, Path::new("/proc/self/limits"), 64 * 1024).unwrap_or_default();
+    let text = String::from_utf8_lossy(&text);
+    let line = text.lines().find_map(|l| l.strip_prefix("Max open files"));
+    let files = line.and_then(|l| l.split_whitespace().next()?.parse::<usize>().ok());
+    (files.unwrap_or(256).saturating_sub(OTHER_FILES) / 2).clamp(32, QUEUE)
 }
 
 fn wait<'a>(condition: &Condvar, state: MutexGuard<'a, State>) -> MutexGuard<'a, State> {

@@ -40,7 +40,7 @@ use write::{fold_actions, fold_interim, fold_pin, fold_run};
 const CHECKPOINT_ROWS: usize = 30_000;
 
 /// Rows that are passed over before the cursor is placed anew, see [`Index::lookup_many`].
-const SKIP: usize = 8;
+const SKIP: usize = 4;
 
 /// Why the index did not answer.
 #[derive(Debug)]
