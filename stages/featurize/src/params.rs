@@ -163,7 +163,7 @@ mod tests {
         );
         assert_eq!(resolved(json!({"n_fft": 2048}))["win_length"], 2048);
         let linear = resolved(json!({"magnitude": "linear"}));
-        assert_eq!(linear.get("floor"), None);
+        assert_eq!(linear["floor"], Value::Null);
         assert_eq!(resolved(linear.clone()), linear);
     }
 
