@@ -27,6 +27,9 @@ use stage_core::{Part, Registry, Stage};
 pub use diagnostic::{Diagnostic, Origin, nearest};
 pub use graph::{Graph, InputRef, NodeId};
 
+/// Largest pipeline.toml that is read, in bytes.
+const MAX_FILE: u64 = 16 << 20;
+
 /// What becomes of a run in which an item of a source failed.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum OnBad {
@@ -118,7 +121,12 @@ impl Config {
         registry: &Registry,
         settings: &[Setting],
     ) -> Result<Self, Diagnostic> {
-        let text = std::fs::read_to_string(file).map_err(|error| {
+        let bytes = crate::fs::read(&crate::fs::RealFs, file, MAX_FILE);
+        let text = bytes.and_then(|bytes| {
+            let no_text = |_| std::io::Error::other("it is no UTF-8 text");
+            String::from_utf8(bytes).map_err(no_text)
+        });
+        let text = text.map_err(|error| {
             let diagnostic = Diagnostic::new(format!("cannot read `{}`: {error}", file.display()));
             if error.kind() == std::io::ErrorKind::NotFound {
                 diagnostic
