@@ -1,6 +1,6 @@
 //! Model and state files: safetensors with one canonical JSON value as metadata.
 //!
-//! Both kinds are written by [`write`] and read by [`read`]. The header's metadata has one key,
+//! Both kinds are written by [`write()`] and read by [`read`]. The header's metadata has one key,
 //! [`KEY`], whose value is canonical JSON (sorted keys, shortest numbers), so that the same
 //! weights and facts always give the same bytes. The JSON holds a BLAKE3 digest over itself and
 //! all tensors: safetensors checks only its own layout, and a flipped bit in a weight would
@@ -84,7 +84,7 @@ pub fn write(
 /// Replaces the file at `path` by `bytes`, whole or not at all.
 ///
 /// # Errors
-/// As [`write`].
+/// As [`write()`].
 pub fn write_atomically(path: &Path, bytes: &[u8]) -> Result<()> {
     // Two processes may write at once: one that was left behind by a killed engine, and the next.
     let mut name = path.file_name().unwrap_or_default().to_owned();
@@ -108,7 +108,7 @@ pub fn write_atomically(path: &Path, bytes: &[u8]) -> Result<()> {
     Ok(())
 }
 
-/// Reads a file that [`write`] wrote.
+/// Reads a file that [`write()`] wrote.
 ///
 /// # Errors
 /// [`Error::Checkpoint`] for any other file and for every damage: truncation, a flipped bit in
