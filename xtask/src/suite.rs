@@ -8,6 +8,9 @@ use anyhow::{Result, bail};
 use crate::steps::Steps;
 use crate::{Torch, libtorch};
 
+/// Links to private items are of use to whoever reads the source.
+const DOC_FLAGS: &str = "-Dwarnings -Arustdoc::private_intra_doc_links";
+
 /// Sets up, then checks formatting, lints, tests and documentation.
 ///
 /// # Errors
@@ -39,7 +42,7 @@ pub(crate) fn run(root: &Path, torch: Torch) -> Result<()> {
     let mut test = cargo(&steps, &["test"], &[]);
     steps.run("tests", &mut test)?;
     let mut doc = cargo(&steps, &["doc"], &["--no-deps"]);
-    steps.run("documentation", doc.env("RUSTDOCFLAGS", "-Dwarnings"))?;
+    steps.run("documentation", doc.env("RUSTDOCFLAGS", DOC_FLAGS))?;
     if root.join("deny.toml").is_file() && has(root, "deny") {
         let mut deny = steps.cargo(&["deny", "check", "licenses", "bans", "sources"]);
         steps.run("licences", &mut deny)?;

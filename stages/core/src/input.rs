@@ -78,7 +78,7 @@ pub struct ItemInput {
     /// the source file wrote one, else of the source file's bytes. In an item part, where it is
     /// not part of the key, the digest of the input artifact.
     pub source: Digest,
-    /// What [`crate::Stage::label`] made of the item's path, if anything. The path itself is not
+    /// What [`crate::Stage::labels`] made of the item's path, if anything. The path itself is not
     /// given: names are not part of keys.
     pub label: Option<String>,
     /// The artifact.
