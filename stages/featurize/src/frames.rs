@@ -17,6 +17,11 @@ use crate::{Error, Featurize};
 /// Samples read at a time: 0.7 s of sound, or about 1 ms of work.
 const BLOCK: usize = 1 << 14;
 
+/// Bytes of a row group: 12 s of default frames. Measured over two hours of sound
+/// against 4 MiB: 45 MB of memory instead of 106, a tenth of the system time (buffers
+/// stay below malloc's threshold for mapping), and files of the same size.
+const ROW_GROUP: usize = 1 << 20;
+
 /// Writes the frames of the WAV file `pcm` as the shard `path`.
 pub(crate) fn write(
     params: &Featurize,
@@ -42,8 +47,8 @@ pub(crate) fn write(
     let mut rows = Rows::new(params, format, &stft)?;
     let file = BufWriter::new(File::create(path).map_err(Error::Create)?);
     let options = ShardOptions {
+        row_group_bytes: ROW_GROUP,
         zstd_level: params.zstd_level,
-        ..ShardOptions::default()
     };
     let metadata = metadata(params, &format, samples);
     let mut writer = ShardWriter::new(file, &columns(params, &format), &metadata, options)?;

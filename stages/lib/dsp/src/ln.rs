@@ -2,8 +2,8 @@
 //!
 //! The reduction of FreeBSD's and musl's `logf` (mantissa into [√½, √2), exponent
 //! apart), then the polynomial of Cephes' `logf` (Moshier 1989): no branch and no
-//! table, so that the compiler turns the loop into SIMD. `f32::ln` is a call per
-//! value and takes about six times as long.
+//! table, so that the compiler turns the loop into SIMD, where `f32::ln` is a call per
+//! value. Measured with the rest of a log magnitude: 2 ns per bin with SSE2.
 
 /// log(2) in two parts: the first is exact when multiplied by any exponent.
 const LN_2_HIGH: f32 = 355.0 / 512.0;
