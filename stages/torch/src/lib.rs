@@ -8,18 +8,18 @@
 //! - [`params`], [`optim`], [`checkpoint`]: named weights, AdamW with a state that can be saved,
 //!   and the files of both.
 //! - [`models`]: a file per architecture.
-//! - [`learner`]: the training loop.
+//! - [`learner`]: the training loop; [`innovations`]: what sampling draws from.
 //! - [`jobs`]: the stages themselves.
 
 #![warn(missing_docs)]
 
-pub mod calibrate;
 pub mod checkpoint;
 pub mod data;
 pub mod device;
 mod error;
 mod ffi;
 pub mod history;
+pub mod innovations;
 pub mod jobs;
 pub mod learner;
 pub mod model_file;

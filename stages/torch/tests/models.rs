@@ -5,6 +5,7 @@
 mod common;
 
 use common::format;
+use pipeline_torch::innovations;
 use pipeline_torch::models::{Chunk, Draw, NextFrame, Rows, build};
 use pipeline_torch::optim::{AdamW, AdamWConfig};
 use serde_json::json;
@@ -28,7 +29,7 @@ fn rows() -> Rows {
 
 fn each(check: impl Fn(Box<dyn NextFrame>)) {
     for params in [
-        json!({"hidden_size": 12, "components": 3, "dropout": 0.0}),
+        json!({"hidden_size": 12, "dropout": 0.0}),
         json!({"preset": "s0", "hidden_size": 12, "num_layers": 2, "chunk": 6}),
     ] {
         let train: Train = serde_json::from_value(params).unwrap();
@@ -106,6 +107,11 @@ fn draws_stay_in_range_and_without_temperature_are_the_mean() {
     let _turn = common::alone();
     each(|mut model| {
         train(model.as_mut(), 3);
+        let kept = innovations::KEPT as i64;
+        let errors = Tensor::randn([kept, 2 * i64::from(BINS)], FLOATS) * 0.2;
+        model
+            .remember(&errors, &Tensor::zeros([kept], FLOATS))
+            .unwrap();
         let x = frames(3, 12);
         let (new, state) = (Tensor::ones([3], FLOATS), model.begin(3).unwrap());
         let (mean, _) = model.predict(&x, &new, &state).unwrap();
@@ -114,7 +120,6 @@ fn draws_stay_in_range_and_without_temperature_are_the_mean() {
             let temperature = Tensor::full([3], temperature, FLOATS);
             let how = Draw {
                 temperature: &temperature,
-                gain: None,
             };
             model.sample(&x, &new, &state, &how).unwrap().0
         };

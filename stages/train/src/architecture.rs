@@ -26,7 +26,6 @@ impl Preset {
             dropout: 0.1,
             batch_size: 16,
             chunk: 64,
-            components: 16,
             learning_rate: 2e-3,
             warmup_steps: 20,
             decay: Decay::Cosine,
@@ -51,7 +50,6 @@ impl Preset {
                 dropout: 0.0,
                 batch_size: 75,
                 chunk: 10,
-                components: 0,
                 learning_rate: 1e-3,
                 warmup_steps: 0,
                 decay: Decay::Constant,
@@ -99,10 +97,6 @@ pub struct ResidualConfig {
     pub history: u32,
     /// Channels of the local convolution.
     pub channels: u32,
-    /// Components of the mixture from which frames are drawn.
-    pub components: u32,
-    /// Weight of the density's log-likelihood (nats per bin) beside the mean's squared error.
-    pub density_weight: f64,
 }
 
 impl Default for ResidualConfig {
@@ -113,8 +107,6 @@ impl Default for ResidualConfig {
             dropout: 0.1,
             history: 4,
             channels: 8,
-            components: 16,
-            density_weight: 0.02,
         }
     }
 }

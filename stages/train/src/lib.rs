@@ -55,8 +55,6 @@ pub struct Train {
     pub batch_size: u32,
     /// Frames that a step goes back in time; s0: the window.
     pub chunk: u32,
-    /// Mixture components of the density (residual).
-    pub components: u32,
     /// Highest learning rate.
     pub learning_rate: f64,
     /// Steps of linear warm-up.
@@ -101,7 +99,6 @@ impl Train {
                 hidden_size: self.hidden_size,
                 num_layers: self.num_layers,
                 dropout: self.dropout,
-                components: self.components,
                 ..ResidualConfig::default()
             }),
             Preset::S0 => Architecture::S0(S0Config {
@@ -116,7 +113,7 @@ impl Train {
 
 impl Kind for Train {
     const KIND: &'static str = "train";
-    const VERSION: u32 = 1;
+    const VERSION: u32 = 2;
     const ABOUT: &'static str = "trains a next-frame model on a data set";
 }
 
@@ -160,9 +157,6 @@ impl Stage for Train {
             1..=u64::from(u32::MAX),
             "steps",
         )?;
-        if self.preset == Preset::Residual {
-            count("components", self.components, 1024)?;
-        }
         if self.decay != Decay::Constant && self.decay_steps == 0 {
             return Err(ParamError::new(
                 "decay_steps",
@@ -260,8 +254,6 @@ mod tests {
             let (stage, _) = entry.parse(&params).unwrap();
             assert_eq!(stage.validate().unwrap_err().key, key);
         }
-        let foreign = entry.parse(&json!({"preset": "s0", "components": 3}));
-        assert!(foreign.unwrap_err().to_string().contains("components"));
     }
 
     #[test]

@@ -15,7 +15,6 @@ pub(crate) struct Raw {
     dropout: Option<f64>,
     batch_size: Option<u32>,
     chunk: Option<u32>,
-    components: Option<u32>,
     learning_rate: Option<f64>,
     warmup_steps: Option<u32>,
     decay: Option<Decay>,
@@ -37,17 +36,6 @@ impl TryFrom<Raw> for Train {
 
     fn try_from(raw: Raw) -> Result<Self, String> {
         let preset = raw.preset.defaults();
-        if raw.preset == Preset::S0 {
-            // A parameter that does nothing would be believed to do something.
-            let idle = |set: bool, key: &str| {
-                if set {
-                    Err(format!("`{key}` does nothing in preset `s0`; remove it"))
-                } else {
-                    Ok(())
-                }
-            };
-            idle(raw.components.is_some_and(|n| n != 0), "components")?;
-        }
         Ok(Self {
             preset: raw.preset,
             hidden_size: raw.hidden_size.unwrap_or(preset.hidden_size),
@@ -55,7 +43,6 @@ impl TryFrom<Raw> for Train {
             dropout: raw.dropout.unwrap_or(preset.dropout),
             batch_size: raw.batch_size.unwrap_or(preset.batch_size),
             chunk: raw.chunk.unwrap_or(preset.chunk),
-            components: raw.components.unwrap_or(preset.components),
             learning_rate: raw.learning_rate.unwrap_or(preset.learning_rate),
             warmup_steps: raw.warmup_steps.unwrap_or(preset.warmup_steps),
             decay: raw.decay.unwrap_or(preset.decay),

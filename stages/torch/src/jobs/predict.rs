@@ -309,7 +309,6 @@ impl Sampler<'_> {
         let temperature = Tensor::f_full([1], temperature, options)?;
         let how = Draw {
             temperature: &temperature,
-            gain: None,
         };
         let mut buffer = vec![0.0_f32; width as usize];
         for frame in 1..=frames {

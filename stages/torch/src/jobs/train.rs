@@ -16,11 +16,11 @@ use crate::learner::{Files, Learner, Step};
 use crate::model_file::{self, Facts};
 use crate::tensorboard::EventFile;
 use crate::validate::validate;
-use crate::{Error, Result, calibrate, checkpoint, device, signals};
+use crate::{Error, Result, checkpoint, device, innovations, signals};
 
 /// Time between two metrics events.
 const METRICS: Duration = Duration::from_millis(1000);
-/// Least time between two interim models: each is calibrated, which takes seconds.
+/// Least time between two interim models: each reads training data for its innovations, which takes seconds.
 const INTERIM: Duration = Duration::from_secs(60);
 
 /// [`Train`] with its work.
@@ -61,7 +61,7 @@ struct Run<'a> {
     device: Device,
     learner: Learner,
     validation: Option<Loader>,
-    /// Bytes of the best model so far, before calibration.
+    /// Bytes of the best model so far, without innovations.
     best: Option<Vec<u8>>,
     files: Option<Files>,
     board: Option<EventFile>,
@@ -256,12 +256,12 @@ impl<'a> Run<'a> {
         if self.clock.interim.elapsed() < INTERIM {
             return Ok(());
         }
-        let last = self.calibrated(&model_file::to_bytes(
+        let last = self.complete(&model_file::to_bytes(
             self.learner.model.as_ref(),
             &self.facts(record),
         )?)?;
         let best = match &self.best {
-            Some(best) if !record.best => self.calibrated(&best.clone())?,
+            Some(best) if !record.best => self.complete(&best.clone())?,
             _ => last.clone(),
         };
         let history = to_jsonl(&self.learner.progress.history);
@@ -285,13 +285,13 @@ impl<'a> Run<'a> {
         };
         let last = model_file::to_bytes(self.learner.model.as_ref(), &self.facts(record))?;
         let best = match &self.best {
-            Some(best) if *best != last => self.calibrated(&best.clone())?,
-            _ => self.calibrated(&last)?,
+            Some(best) if *best != last => self.complete(&best.clone())?,
+            _ => self.complete(&last)?,
         };
         let last = if record.best {
             best.clone()
         } else {
-            self.calibrated(&last)?
+            self.complete(&last)?
         };
         out.write(MODEL, &best)?;
         out.write(LAST, &last)?;
@@ -307,17 +307,11 @@ impl<'a> Run<'a> {
         Ok(())
     }
 
-    /// A model file with its gain found.
-    fn calibrated(&self, bytes: &[u8]) -> Result<Vec<u8>> {
+    /// A model file with its innovations.
+    fn complete(&self, bytes: &[u8]) -> Result<Vec<u8>> {
         let (mut model, facts) = model_file::from_bytes("model", bytes, self.device)?;
-        calibrate::calibrate(
-            model.as_mut(),
-            &self.data,
-            self.device,
-            self.train.seed,
-            &self.cx.cancel,
-        )
-        .map_err(|error| self.stopped(error))?;
+        innovations::collect(model.as_mut(), &self.data, self.device, &self.cx.cancel)
+            .map_err(|error| self.stopped(error))?;
         model_file::to_bytes(model.as_ref(), &facts)
     }
 

@@ -112,8 +112,6 @@ pub struct Loss {
 pub struct Draw<'a> {
     /// `(B)`: scales the whole deviation from the mean; 0 gives the mean.
     pub temperature: &'a Tensor,
-    /// `(B)`: takes the place of the model's own gain, see [`NextFrame::gain`].
-    pub gain: Option<&'a Tensor>,
 }
 
 /// A next-frame model.
@@ -135,14 +133,15 @@ pub trait NextFrame {
         true
     }
 
-    /// Factor of the noise in what is drawn, found by [`crate::calibrate`].
-    fn gain(&self) -> f64 {
-        1.0
-    }
-
-    /// Sets that factor; a model that draws nothing has none.
-    fn set_gain(&mut self, gain: f64) {
-        let _ = gain;
+    /// Keeps the errors that its mean made on successive training frames, `(KEPT, width)` in the
+    /// units of rows, to draw from; `ends`, `(KEPT)`, is 1 where the next is not the successor.
+    /// A model that draws nothing keeps nothing. See [`crate::innovations`].
+    ///
+    /// # Errors
+    /// libtorch fails.
+    fn remember(&mut self, errors: &Tensor, ends: &Tensor) -> Result<()> {
+        let _ = (errors, ends);
+        Ok(())
     }
 
     /// The state of `streams` streams before their first frame.
@@ -164,7 +163,6 @@ pub trait NextFrame {
     fn predict(&self, rows: &Tensor, reset: &Tensor, state: &State) -> Result<(Tensor, State)>;
 
     /// Reads rows `(B, T, width)` and draws what follows the last of them: rows `(B, width)`.
-    ///
     ///
     /// # Errors
     /// libtorch fails.

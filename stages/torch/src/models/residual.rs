@@ -1,5 +1,5 @@
 //! The default model: an LSTM over whole pieces that predicts the *change* of a log-magnitude
-//! frame, and a density of what it could not foresee, from which frames are drawn.
+//! frame, and draws what it could not foresee from what it could not foresee in training.
 //!
 //! Let x be a frame, each bin normalised by mean and deviation of the training split.
 //!
@@ -9,24 +9,20 @@
 //! everywhere, and learning it once instead of 513 times is worth most of the gain on minutes of
 //! data (held-out error 0.86 of copying the last frame, against 0.93 without it).
 //!
-//! **Density.** A mean alone, fed back, fades into a drone. The residual e = xₜ₊₁ − x̂ₜ₊₁ (cut off
-//! from the gradient of the mean) is e = s(h, local) ∘ (μₘ + σₘ ∘ z): a scale per bin and frame; a
-//! mixture component m drawn for the whole frame with probability π(h), because onsets are rare
-//! and move many bins at once (mixture density network, Bishop 1994); z standard normal and
-//! correlated between bins, since a window's main lobe spreads each partial over several. The
-//! correlation is an exponential average over training, not a gradient's work. We do not regress
-//! x itself by likelihood: its mean is then worse than copying the last frame.
+//! **Innovations.** A mean alone, fed back, fades into a drone. So xₜ₊₁ = x̂ₜ₊₁ + τ e, within each
+//! bin's training range; τ is the temperature, and e an error that the trained mean made on a
+//! training frame. Errors are drawn in runs: with probability 1/L the next comes from anywhere,
+//! otherwise it is the successor of the last (stationary bootstrap, Politis & Romano 1994; L is
+//! half a second). An attack thus keeps its harmonics, its course and its rarity; when and on
+//! top of what it comes is new. Half seconds of the corpus can be recognised in what is sampled:
+//! that is the price.
 //!
-//! **Drift.** Sampled frames lead to places where no recording ever was, where the density widens,
-//! which leads further away. So each bin is kept within its training range; the mean log-scale of
-//! a frame is kept below what 95 % of training frames have (without that bound free running ends
-//! in hiss 8 dB too loud, with it level and flux stay the corpus's for as long as was tried); and
-//! z is scaled by one gain, found after training by continuing validation pieces freely at many
-//! gains at once (see [`crate::calibrate`]). Training on frames that the model drew itself
-//! (scheduled sampling) was tried in its place: in minutes of training it costs the mean 8 % of
-//! error and does not hold the level.
-
-use std::cell::RefCell;
+//! A density trained by likelihood was tried in its place (a mixture for whole frames, scales by
+//! bin and frame, noise correlated between bins). Its level and flux can be held near the corpus's
+//! by bounds and by a gain found after training, but what it makes is a texture: the flux of the
+//! liveliest frames is 2 to 3 times that of the usual ones, where the corpus has 8 and drawn
+//! errors 4 to 6. Drawing errors from states like the present one (nearest neighbours of h) gets
+//! caught: no attack ever lies near a state without one.
 
 use dsp::MagnitudeKind;
 use stage_train::ResidualConfig;
@@ -34,15 +30,14 @@ use tch::{Device, IndexOp, Kind, Tensor};
 
 use super::layers::{Conv1d, Linear, Lstm};
 use super::{Chunk, Draw, Loss, NextFrame, Rows, State};
+use crate::innovations::KEPT;
 use crate::params::{Init, Params};
 use crate::{Error, Result};
 
 /// Bins that each convolution sees.
 const KERNEL: i64 = 5;
-/// Share of each step in the running means of correlation and ceiling.
-const RUNNING_RATE: f64 = 0.05;
-/// Log-scales are kept in this range: beyond it a bin is silent or wild.
-const LOG_SCALE: (f64, f64) = (-7.0, 3.0);
+/// Mean length of a run of innovations in seconds.
+const RUN_SECONDS: f64 = 0.5;
 
 /// See the module.
 #[derive(Debug)]
@@ -59,29 +54,13 @@ pub struct Residual {
     input: Linear,
     layers: Vec<Lstm>,
     change: Linear,
-    scale: Linear,
-    mixture: Linear,
     local: [Conv1d; 3],
-    component_mean: Tensor,
-    component_scale: Tensor,
-    /// Mean of z zᵀ over training, `(bins, bins)`.
-    correlation: Tensor,
-    /// What the mean log-scale of 95 % of training frames stays below, `(1)`.
-    ceiling: Tensor,
-    /// Factor of z when sampling, `(1)`.
-    gain: Tensor,
-    /// Root of the correlation while it does not change, see [`Residual::correlated`].
-    root: RefCell<Option<Tensor>>,
-}
-
-/// What the net says of the frame after each one it read.
-struct Density {
-    /// `(B, T, bins)`, normalised.
-    mean: Tensor,
-    /// `(B, T, bins)`, natural logarithm.
-    log_scale: Tensor,
-    /// `(B, T, components)`, log-probabilities.
-    log_mixture: Tensor,
+    /// Errors on training frames, normalised, `(KEPT, bins)`; 0 until they are known.
+    innovations: Tensor,
+    /// `(KEPT)`: 1 where the next innovation is not the successor.
+    ends: Tensor,
+    /// Probability that a run of innovations ends after a frame.
+    jump: f64,
 }
 
 impl Residual {
@@ -107,7 +86,6 @@ impl Residual {
         let hidden = i64::from(config.hidden_size);
         let channels = i64::from(config.channels);
         let history = i64::from(config.history);
-        let components = i64::from(config.components);
         let width = rows.width() as i64;
         let f = bins as i64;
         let zero = Init::Constant(0.0);
@@ -117,21 +95,11 @@ impl Residual {
             .collect::<Result<Vec<_>>>()?;
         // Zero at first: the net begins as "copy the last frame" and improves on it.
         let change = Linear::with_init(p, "change", [hidden, f], zero, zero)?;
-        let scale = Linear::with_init(p, "scale", [hidden, f], zero, Init::Constant(-1.0))?;
-        let mixture = Linear::new(p, "mixture", hidden, components)?;
         let local = [
             Conv1d::new(p, "local.0", history, channels, KERNEL)?,
             Conv1d::new(p, "local.1", channels, channels, KERNEL)?,
-            Conv1d::with_init(p, "local.2", [channels, 2, KERNEL], zero, zero)?,
+            Conv1d::with_init(p, "local.2", [channels, 1, KERNEL], zero, zero)?,
         ];
-        let component_mean = p.add("component.mean", &[components, f], Init::Normal(0.3))?;
-        let mut component_scale = p.add("component.log_scale", &[components, f], zero)?;
-        {
-            // Spread from half to twice, so that components do not begin as one.
-            let _guard = tch::no_grad_guard();
-            let spread = Tensor::f_linspace(-0.5, 0.5, components, (Kind::Float, device))?;
-            component_scale.f_copy_(&spread.f_unsqueeze(1)?.f_expand([components, f], true)?)?;
-        }
         let constant = |values: Vec<f32>| -> Result<Tensor> {
             let all = Tensor::f_from_slice(&values)?;
             Ok(all.f_narrow(0, start as i64, f)?.f_to_device(device)?)
@@ -153,15 +121,10 @@ impl Residual {
             input,
             layers,
             change,
-            scale,
-            mixture,
             local,
-            component_mean,
-            component_scale,
-            correlation: Tensor::f_eye(f, (Kind::Float, device))?,
-            ceiling: Tensor::f_zeros([1], (Kind::Float, device))?,
-            gain: Tensor::f_ones([1], (Kind::Float, device))?,
-            root: RefCell::new(None),
+            innovations: Tensor::f_zeros([KEPT as i64, f], (Kind::Float, device))?,
+            ends: Tensor::f_ones([KEPT as i64], (Kind::Float, device))?,
+            jump: 1.0 / (RUN_SECONDS * rows.format()?.frame_rate()).max(1.0),
             params,
         })
     }
@@ -171,8 +134,10 @@ impl Residual {
         Ok(x.f_sub(&self.mean)?.f_div(&self.std)?)
     }
 
+    /// The mean of the frame after each one, `(B, T, bins)`, normalised.
+    ///
     /// State tensors have the stream first; libtorch's kernel wants `(1, B, hidden)`.
-    fn forward(&self, x: &Tensor, state: &State, train: bool) -> Result<(Density, State)> {
+    fn forward(&self, x: &Tensor, state: &State, train: bool) -> Result<(Tensor, State)> {
         let (streams, frames, bins) = x.size3()?;
         let history = i64::from(self.config.history);
         let mut after = Vec::with_capacity(state.0.len());
@@ -191,6 +156,7 @@ impl Residual {
         let past = &state.0[2 * self.layers.len()];
         let all = Tensor::f_cat(&[past, x], 1)?; // (B, history - 1 + T, F)
         after.push(all.f_narrow(1, frames, history - 1)?.f_contiguous()?);
+        after.push(state.0[2 * self.layers.len() + 1].shallow_clone());
         let mut planes = Vec::with_capacity(self.config.history as usize);
         planes.push(x.shallow_clone());
         for back in 1..history {
@@ -201,16 +167,10 @@ impl Residual {
         let planes = planes.f_view([streams * frames, history, bins])?;
         let c = self.local[0].forward(&planes)?.f_gelu("none")?;
         let c = self.local[1].forward(&c)?.f_gelu("none")?;
-        let c = self.local[2].forward(&c)?; // (B T, 2, F)
-        let c = c.f_view([streams, frames, 2, bins])?;
-        let change = self.change.forward(&h)?.f_add(&c.f_select(2, 0)?)?;
-        let log_scale = self.scale.forward(&h)?.f_add(&c.f_select(2, 1)?)?;
-        let density = Density {
-            mean: x.f_add(&change)?,
-            log_scale: log_scale.f_clamp(LOG_SCALE.0, LOG_SCALE.1)?,
-            log_mixture: self.mixture.forward(&h)?.f_log_softmax(-1, Kind::Float)?,
-        };
-        Ok((density, State(after)))
+        let c = self.local[2].forward(&c)?; // (B T, 1, F)
+        let c = c.f_view([streams, frames, bins])?;
+        let change = self.change.forward(&h)?.f_add(&c)?;
+        Ok((x.f_add(&change)?, State(after)))
     }
 
     /// The state at the first row of `x`: as carried, or begun anew where `reset` is 1.
@@ -226,114 +186,39 @@ impl Residual {
         let first = x.f_narrow(1, 0, 1)?.f_expand([-1, history, -1], false)?;
         let fresh = reset.f_view([-1, 1, 1])?.f_gt(0.5)?;
         after.push(first.f_where_self(&fresh, &state.0[recurrent])?);
+        // No innovation comes before the first.
+        let place = &state.0[recurrent + 1]; // (B, 1)
+        let none = place.f_full_like(-1.0)?;
+        after.push(none.f_where_self(&reset.f_view([-1, 1])?.f_gt(0.5)?, place)?);
         Ok(State(after))
     }
 
-    /// Log-density of whitened residuals `(N, F)` under each component: `(N, M)`.
-    ///
-    /// Expanded into two products, so that no `(N, M, F)` is ever made.
-    fn component_log_density(&self, e: &Tensor) -> Result<Tensor> {
-        let precision = self.component_scale.f_mul_scalar(-2.0)?.f_exp()?; // (M, F)
-        let weighted = self.component_mean.f_mul(&precision)?;
-        let square = e.f_square()?.f_matmul(&precision.f_tr()?)?;
-        let cross = e.f_matmul(&weighted.f_tr()?)?;
-        let constant =
-            self.component_mean
-                .f_mul(&weighted)?
-                .f_sum_dim_intlist(1, false, Kind::Float)?;
-        let volume = self
-            .component_scale
-            .f_sum_dim_intlist(1, false, Kind::Float)?;
-        let quadratic = square - cross * 2.0 + constant;
-        let normaliser = 0.5 * self.bins as f64 * (2.0 * std::f64::consts::PI).ln();
-        Ok(quadratic * -0.5 - volume - normaliser)
+    /// Each stream's innovation after the one at `place` `(B, 1)`: its place, and the errors
+    /// `(B, bins)`.
+    fn innovation(&self, place: &Tensor) -> Result<(Tensor, Tensor)> {
+        let options = (Kind::Float, self.params.device());
+        let streams = place.size2()?.0;
+        let last = place.f_view([-1])?;
+        let ended = self
+            .ends
+            .f_index_select(0, &last.f_clamp_min(0.0)?.f_to_kind(Kind::Int64)?)?
+            .f_gt(0.5)?;
+        let jump = Tensor::f_rand([streams], options)?
+            .f_lt(self.jump)?
+            .f_logical_or(&last.f_lt(0.0)?)?
+            .f_logical_or(&ended)?;
+        let anywhere = Tensor::f_randint(KEPT as i64, [streams], options)?;
+        let next = anywhere.f_where_self(&jump, &last.f_add_scalar(1.0)?)?;
+        // A run that nothing ended stops at the end of what is kept.
+        let next = next.f_clamp_max(KEPT as f64 - 1.0)?;
+        let errors = self
+            .innovations
+            .f_index_select(0, &next.f_to_kind(Kind::Int64)?)?;
+        Ok((next.f_unsqueeze(1)?, errors))
     }
 
-    /// Lower triangle whose rows give correlated normals of (nearly) the estimated covariance.
-    fn correlated(&self) -> Result<Tensor> {
-        if let Some(root) = self.root.borrow().as_ref() {
-            return Ok(root.shallow_clone());
-        }
-        let deviation = self
-            .correlation
-            .f_diagonal(0, 0, 1)?
-            .f_clamp(1e-4, 1e4)?
-            .f_sqrt()?;
-        let outer = deviation.f_outer(&deviation)?;
-        let r = self.correlation.f_div(&outer)?;
-        // A little of the identity keeps it positive definite in f32.
-        let identity = Tensor::f_eye(self.bins, (Kind::Float, self.params.device()))?;
-        let r = r * 0.98 + identity * 0.02;
-        // On the CPU: Metal has no Cholesky. Once per chunk in training, once per tune in sampling.
-        let lower = r
-            .f_to_device(Device::Cpu)?
-            .f_linalg_cholesky(false)?
-            .f_to_device(self.params.device())?;
-        // Outliers that no component explains must not be drawn as if they were usual.
-        let root = lower.f_mul(&deviation.f_clamp_max(1.5)?.f_unsqueeze(1)?)?;
-        *self.root.borrow_mut() = Some(root.shallow_clone());
-        Ok(root)
-    }
-
-    /// Draws one frame per stream from a density of one frame, `(B, 1, F)`, within the training
-    /// range.
-    fn draw(&self, density: &Density, how: &Draw<'_>) -> Result<Tensor> {
-        let (streams, _, bins) = density.mean.size3()?;
-        let mixture = density.log_mixture.f_view([streams, -1])?.f_exp()?;
-        let m = mixture.f_multinomial(1, true)?.f_squeeze_dim(1)?;
-        let z = Tensor::f_randn([streams, bins], (Kind::Float, self.params.device()))?;
-        let z = z.f_matmul(&self.correlated()?.f_tr()?)?;
-        let spread = self.component_scale.f_index_select(0, &m)?.f_exp()?;
-        let centre = self.component_mean.f_index_select(0, &m)?;
-        let scale = density.log_scale.f_view([streams, bins])?;
-        let above = scale
-            .f_mean_dim(1, true, Kind::Float)?
-            .f_sub(&self.ceiling)?;
-        let scale = scale.f_sub(&above.f_clamp_min(0.0)?)?.f_exp()?;
-        let gain = how.gain.unwrap_or(&self.gain).f_unsqueeze(1)?;
-        // The gain leaves the components' means alone: a damped onset would be no onset.
-        let z = z.f_mul(&spread)?.f_mul(&gain)?;
-        let e = z
-            .f_add(&centre)?
-            .f_mul(&scale)?
-            .f_mul(&how.temperature.f_unsqueeze(1)?)?;
-        let x = density.mean.f_add(&e.f_unsqueeze(1)?)?;
+    fn within_range(&self, x: &Tensor) -> Result<Tensor> {
         Ok(x.f_maximum(&self.low)?.f_minimum(&self.high)?)
-    }
-
-    /// Updates the running ceiling from log-scales `(B, T, F)`.
-    fn learn_ceiling(&mut self, log_scale: &Tensor) -> Result<()> {
-        let _guard = tch::no_grad_guard();
-        let means = log_scale.f_mean_dim(-1, false, Kind::Float)?.f_view([-1])?;
-        let (sorted, _) = means.f_sort(0, false)?;
-        let n = sorted.size1()?;
-        let seen = sorted.f_narrow(0, (n as f64 * 0.95) as i64, 1)?;
-        let _ = self.ceiling.f_lerp_(&seen, RUNNING_RATE)?;
-        Ok(())
-    }
-
-    /// Updates the running correlation from whitened residuals `(N, F)`.
-    fn learn_correlation(
-        &mut self,
-        e: &Tensor,
-        log_density: &Tensor,
-        weight: &Tensor,
-    ) -> Result<()> {
-        let _guard = tch::no_grad_guard();
-        let m = log_density.f_argmax(1, false)?;
-        let centre = self.component_mean.f_index_select(0, &m)?;
-        let spread = self
-            .component_scale
-            .f_index_select(0, &m)?
-            .f_neg()?
-            .f_exp()?;
-        let z = e.f_sub(&centre)?.f_mul(&spread)?.f_clamp(-5.0, 5.0)?;
-        let z = z.f_mul(&weight.f_unsqueeze(1)?)?;
-        let n = weight.f_sum(Kind::Float)?.f_clamp_min(1.0)?;
-        let seen = z.f_tr()?.f_matmul(&z)?.f_div(&n)?;
-        *self.root.borrow_mut() = None;
-        let _ = self.correlation.f_lerp_(&seen, RUNNING_RATE)?;
-        Ok(())
     }
 }
 
@@ -348,23 +233,17 @@ impl NextFrame for Residual {
 
     fn buffers(&self) -> Vec<(&'static str, Tensor)> {
         vec![
-            ("ceiling", self.ceiling.shallow_clone()),
-            ("correlation", self.correlation.shallow_clone()),
-            ("gain", self.gain.shallow_clone()),
+            ("ends", self.ends.shallow_clone()),
+            ("innovations", self.innovations.shallow_clone()),
         ]
     }
 
-    fn restored(&mut self) {
-        *self.root.borrow_mut() = None;
-    }
-
-    fn gain(&self) -> f64 {
-        self.gain.double_value(&[0])
-    }
-
-    fn set_gain(&mut self, gain: f64) {
+    fn remember(&mut self, errors: &Tensor, ends: &Tensor) -> Result<()> {
         let _guard = tch::no_grad_guard();
-        let _ = self.gain.fill_(gain);
+        let errors = errors.f_narrow(-1, self.start, self.bins)?;
+        self.innovations.f_copy_(&errors.f_div(&self.std)?)?;
+        self.ends.f_copy_(ends)?;
+        Ok(())
     }
 
     fn begin(&self, streams: i64) -> Result<State> {
@@ -376,6 +255,8 @@ impl NextFrame for Residual {
         }
         let history = i64::from(self.config.history) - 1;
         state.push(Tensor::f_zeros([streams, history, self.bins], options)?);
+        // Place of the last innovation; none yet.
+        state.push(Tensor::f_full([streams, 1], -1.0, options)?);
         Ok(State(state))
     }
 
@@ -385,38 +266,17 @@ impl NextFrame for Residual {
         let target = x.f_narrow(1, 1, frames)?;
         let x = x.f_narrow(1, 0, frames)?;
         let state = self.entering(&x, &chunk.reset, state)?;
-        let (density, state) = self.forward(&x, &state, true)?;
+        let (mean, state) = self.forward(&x, &state, true)?;
         let weight = &chunk.weight; // (B, T)
         let count = weight.f_sum(Kind::Float)?.f_clamp_min(1.0)?;
-        let error = target.f_sub(&density.mean)?;
-        let square = error.f_square()?.f_mean_dim(-1, false, Kind::Float)?;
+        let square = target
+            .f_sub(&mean)?
+            .f_square()?
+            .f_mean_dim(-1, false, Kind::Float)?;
         let square = square.f_mul(weight)?.f_sum(Kind::Float)?.f_div(&count)?;
-        // The density explains what the mean left; it must not talk the mean into anything.
-        let e = error
-            .f_detach()?
-            .f_mul(&density.log_scale.f_neg()?.f_exp()?)?;
-        let e = e.f_reshape([-1, self.bins])?;
-        let mixture = density
-            .log_mixture
-            .f_reshape([-1, i64::from(self.config.components)])?;
-        let log_density = self.component_log_density(&e)?.f_add(&mixture)?;
-        let volume = density
-            .log_scale
-            .f_reshape([-1, self.bins])?
-            .f_sum_dim_intlist(1, false, Kind::Float)?;
-        let nll = volume.f_sub(&log_density.f_logsumexp(1, false)?)?;
-        let flat = weight.f_reshape([-1])?;
-        let nll = nll
-            .f_mul(&flat)?
-            .f_sum(Kind::Float)?
-            .f_div(&count)?
-            .f_div_scalar(self.bins as f64)?;
-        self.learn_ceiling(&density.log_scale)?;
-        self.learn_correlation(&e, &log_density, &flat)?;
-        let total = square.f_add(&nll.f_mul_scalar(self.config.density_weight)?)?;
         Ok(Loss {
-            total,
-            parts: vec![("mse", square.f_detach()?), ("nll", nll.f_detach()?)],
+            parts: vec![("mse", square.f_detach()?)],
+            total: square,
             state: state.detach(),
         })
     }
@@ -424,9 +284,8 @@ impl NextFrame for Residual {
     fn predict(&self, rows: &Tensor, reset: &Tensor, state: &State) -> Result<(Tensor, State)> {
         let x = self.normalise(rows)?;
         let state = self.entering(&x, reset, state)?;
-        let (density, state) = self.forward(&x, &state, false)?;
-        let mean = density.mean.f_maximum(&self.low)?.f_minimum(&self.high)?;
-        Ok((self.to_rows(&mean)?, state))
+        let (mean, state) = self.forward(&x, &state, false)?;
+        Ok((self.to_rows(&self.within_range(&mean)?)?, state))
     }
 
     fn sample(
@@ -438,15 +297,13 @@ impl NextFrame for Residual {
     ) -> Result<(Tensor, State)> {
         let x = self.normalise(rows)?;
         let state = self.entering(&x, reset, state)?;
-        let (density, state) = self.forward(&x, &state, false)?;
+        let (mean, mut state) = self.forward(&x, &state, false)?;
         let frames = x.size3()?.1;
-        let last = |t: &Tensor| t.i((.., frames - 1..frames, ..));
-        let density = Density {
-            mean: last(&density.mean),
-            log_scale: last(&density.log_scale),
-            log_mixture: last(&density.log_mixture),
-        };
-        let drawn = self.draw(&density, how)?;
+        let mean = self.within_range(&mean.i((.., frames - 1, ..)))?; // (B, bins)
+        let (place, errors) = self.innovation(&state.0[2 * self.layers.len() + 1])?;
+        state.0[2 * self.layers.len() + 1] = place;
+        let drawn = mean.f_add(&errors.f_mul(&how.temperature.f_unsqueeze(1)?)?)?;
+        let drawn = self.within_range(&drawn)?.f_unsqueeze(1)?;
         Ok((self.to_rows(&drawn)?.f_squeeze_dim(1)?, state))
     }
 }

@@ -177,7 +177,7 @@ pub(crate) fn stage(kind: &str, params: &Value) -> Box<dyn Stage> {
 /// Parameters of a small training.
 pub(crate) fn small(max_steps: u64) -> Value {
     json!({
-        "hidden_size": 16, "components": 4, "batch_size": 4, "chunk": 32, "threads": 1,
+        "hidden_size": 16, "batch_size": 4, "chunk": 32, "threads": 1,
         "max_steps": max_steps, "decay_steps": 60, "warmup_steps": 5, "save_every": 7, "seed": 3,
     })
 }

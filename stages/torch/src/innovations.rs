@@ -1,0 +1,88 @@
+//! What surprised a model in its training split, kept as the source of its liveliness.
+//!
+//! A mean alone, fed back, fades into a drone, so sampling adds to each mean an *innovation*: what
+//! the model could not foresee. It is taken from recordings, not from a parametric density: the
+//! residual bootstrap of time series, in runs of random length (the stationary bootstrap of
+//! Politis & Romano, 1994), so that an attack keeps its harmonics and the frames after it.
+
+use shard::Split;
+use stage_core::Cancel;
+use tch::{Device, Kind, Tensor};
+
+use crate::data::{Dataset, chunk_of};
+use crate::models::NextFrame;
+use crate::{Error, Result};
+
+/// Frames that are kept: 48 s at the default road, 8 MiB.
+pub const KEPT: usize = 4096;
+/// Most frames of the training split that are read, as a multiple of those kept.
+const READ: usize = 16;
+/// Parallel streams over the training split.
+const STREAMS: usize = 16;
+/// Frames of a chunk: the longest run that is kept in one.
+const ROWS: usize = 256;
+
+/// Gives `model` the errors of its mean on runs spread over the training split.
+///
+/// # Errors
+/// Data cannot be read, libtorch fails, or a stop was asked for.
+pub fn collect(
+    model: &mut dyn NextFrame,
+    data: &Dataset,
+    device: Device,
+    cancel: &Cancel,
+) -> Result<()> {
+    if !model.draws() {
+        return Ok(());
+    }
+    let _guard = tch::no_grad_guard();
+    let loader = data.pass(Split::Train, STREAMS, ROWS)?;
+    let width = loader.shape().width;
+    let total = usize::try_from(data.manifest.counts.train.rows).unwrap_or(usize::MAX);
+    let stride = total.min(READ * KEPT).div_ceil(KEPT).max(1);
+    let (mut runs, mut ends, mut kept) = (Vec::new(), Vec::new(), 0);
+    let mut state = model.begin(loader.shape().batch as i64)?;
+    for (i, batch) in loader.epoch(0)?.enumerate() {
+        cancel.check()?;
+        let chunk = chunk_of(&batch?, width, device)?;
+        let frames = chunk.rows.size3()?.1 - 1;
+        let now = chunk.rows.f_narrow(1, 0, frames)?;
+        let (mean, after) = model.predict(&now, &chunk.reset, &state)?;
+        state = after;
+        let error = chunk.rows.f_narrow(1, 1, frames)?.f_sub(&mean)?;
+        let lengths = chunk
+            .weight
+            .f_sum_dim_intlist(1, false, Kind::Float)?
+            .f_to_device(Device::Cpu)?;
+        for (stream, length) in Vec::<f32>::try_from(lengths)?.into_iter().enumerate() {
+            let length = length as usize;
+            // Every stride-th chunk, another stream each time.
+            if length == 0 || (i + stream) % stride != 0 {
+                continue;
+            }
+            runs.push(
+                error
+                    .f_get(stream as i64)?
+                    .f_narrow(0, 0, length as i64)?
+                    .f_contiguous()?,
+            );
+            ends.extend(std::iter::repeat_n(0.0_f32, length - 1));
+            ends.push(1.0);
+            kept += length;
+        }
+        if kept >= KEPT {
+            break;
+        }
+    }
+    if kept == 0 {
+        return Err(Error::Data(
+            "the training split has no two frames in a row; add longer pieces".to_owned(),
+        ));
+    }
+    // A small corpus is kept more than once.
+    let times = KEPT.div_ceil(kept) as i64;
+    let runs = Tensor::f_cat(&runs, 0)?.f_repeat([times, 1])?;
+    let ends = Tensor::f_from_slice(&ends)?.f_repeat([times])?;
+    let ends = ends.f_narrow(0, 0, KEPT as i64)?.f_to_device(device)?;
+    model.remember(&runs.f_narrow(0, 0, KEPT as i64)?, &ends)
+}
