@@ -403,7 +403,7 @@ fn contents_that_cannot_be_used_have_their_reasons() {
         ),
         (Vec::new(), "is empty (0 bytes)"),
         (b"I am no recording.\n".to_vec(), "looks like text"),
-        (nan, "sample NaN at 0.050 s"),
+        (nan, "has a sample of NaN at 0.050 s"),
         (
             wav(SampleFormat::S16, &sine[..800]),
             "lasts 0.100 s, expected at least 0.5 s",
