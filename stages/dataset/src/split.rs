@@ -84,6 +84,9 @@ pub(crate) fn by_share(places: &[f64], valid: f64, test: f64) -> Vec<Split> {
 /// Splits the rows of one piece by time: train, a gap, valid, a gap, test. A
 /// piece too short for two rows in each wanted part is all train.
 pub(crate) fn by_time(rows: u64, valid: f64, test: f64, gap: u64) -> Parts {
+    if rows == 0 {
+        return Parts::new();
+    }
     let sets = u64::from(valid > 0.0) + u64::from(test > 0.0);
     let usable = rows.saturating_sub(gap.saturating_mul(sets));
     let share = |share: f64| (usable as f64 * share).round() as u64;
