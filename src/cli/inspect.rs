@@ -89,7 +89,7 @@ fn describe(path: &Path) -> anyhow::Result<Value> {
     } else if head.starts_with(b"plsegmnt") {
         segment(path)?
     } else if looks_like_model(&head) {
-        model(path, size)?
+        model(path)?
     } else if head.trim_ascii_start().starts_with(b"{") {
         data_set(path)?
     } else if score::sniff(&head).is_some() {
@@ -221,7 +221,7 @@ fn looks_like_model(head: &[u8]) -> bool {
     head.get(8..10) == Some(b"{\"")
 }
 
-fn model(path: &Path, size: u64) -> anyhow::Result<Value> {
+fn model(path: &Path) -> anyhow::Result<Value> {
     let shown = path.display();
     let header =
         crate::model::read_header(path).with_context(|| format!("`{shown}` is no whole model"))?;
@@ -235,7 +235,6 @@ fn model(path: &Path, size: u64) -> anyhow::Result<Value> {
             json!({"type": info.dtype, "shape": info.shape}),
         );
     }
-    let _ = size;
     Ok(json!({
         "type": "model",
         "parameters": parameters,
