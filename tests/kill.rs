@@ -10,11 +10,9 @@ mod common;
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
-use std::process::Stdio;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use common::{Place, wav};
-use stage_core::derive_seed;
+use common::{Place, kills, wav};
 
 const FILES: u32 = 8;
 
@@ -58,20 +56,9 @@ fn a_killed_run_is_taken_up_and_gives_the_same_bytes() {
     let expected = everything(&undisturbed);
     assert!(expected.len() > 2 * FILES as usize);
 
-    let kills = std::env::var("PIPELINE_KILLS").ok();
-    let kills: u64 = kills.and_then(|n| n.parse().ok()).unwrap_or(6);
-    for seed in 0..kills {
-        let share = f64::from(derive_seed(seed, &["kill"])[0]) / 255.0;
+    for (seed, wait) in kills(6, whole) {
         let place = place();
-        let mut child = place
-            .command(&["run", "dataset", "--quiet"])
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
-        std::thread::sleep(Duration::from_secs_f64(whole.as_secs_f64() * share));
-        child.kill().unwrap();
-        child.wait().unwrap();
+        place.kill(&["run", "dataset", "--quiet"], wait);
         let said = place.run(&["run", "dataset", "--quiet"]);
         assert_eq!(said.code, 0, "seed {seed}: {}", said.err);
         assert!(everything(&place) == expected, "seed {seed}: other bytes");

@@ -133,7 +133,7 @@ impl Convert {
     fn play(&self, work: &Path) -> anyhow::Result<PathBuf> {
         let render = stage_render::Render {
             rate: self.rate,
-            format: stage_render::Format::F32,
+            format: audio::WavFormat::F32,
             ..stage_render::Render::default()
         };
         let size = std::fs::metadata(&self.input)?.len();

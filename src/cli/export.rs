@@ -4,9 +4,10 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 use engine::store::Artifact;
-use engine::{Project, Request, Session};
+use engine::{Project, Session};
 use stage_core::Cancel;
 
+use super::setup::View;
 use super::{FAILED, Failure, Global, Outcome, say};
 
 /// Copy a stage's result out of the cache
@@ -24,27 +25,14 @@ pub(crate) struct Export {
     /// Folder, or file name if the result is one file
     #[arg(long, value_name = "PATH")]
     out: PathBuf,
-    /// Override a parameter of a stage, as for `run`
-    #[arg(long = "set", value_name = "STAGE.KEY=VALUE")]
-    set: Vec<String>,
-    /// Score or recording that binds the source `prompt`
-    #[arg(long, value_name = "FILE")]
-    prompt: Option<PathBuf>,
+    #[command(flatten)]
+    view: View,
 }
 
 impl Export {
     pub(crate) fn execute(self, global: &Global) -> Outcome {
-        let project = global.project(&super::setup::sets(&self.set))?;
-        let prompt = self
-            .prompt
-            .clone()
-            .into_iter()
-            .map(|path| ("prompt".to_owned(), path));
-        let request = Request {
-            targets: vec![self.stage.clone()],
-            bindings: prompt.collect(),
-            ..Request::default()
-        };
+        let view = self.view.clone();
+        let (project, request) = view.open(global, vec![self.stage.clone()])?;
         let session = Session::prepare(&project, request, &Cancel::default())?;
         let written = match &self.item {
             None => match session.artifact(&self.stage) {

@@ -2,13 +2,13 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
-use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
+use engine::Session;
 use engine::config::{Graph as Stages, NodeId};
-use engine::{Request, Session};
 use stage_core::Cancel;
 
+use super::setup::View;
 use super::{Global, Outcome, say};
 
 /// How the picture is written.
@@ -32,24 +32,15 @@ pub(crate) struct Graph {
     /// How to write it
     #[arg(long, value_enum, default_value_t = Format::Text)]
     format: Format,
-    /// Score or recording that binds the source `prompt`
-    #[arg(long, value_name = "FILE")]
-    prompt: Option<PathBuf>,
+    #[command(flatten)]
+    view: View,
 }
 
 type Counts<'a> = BTreeMap<&'a str, BTreeMap<&'static str, u64>>;
 
 impl Graph {
     pub(crate) fn execute(self, global: &Global) -> Outcome {
-        let project = global.project(&[])?;
-        let prompt = self
-            .prompt
-            .into_iter()
-            .map(|path| ("prompt".to_owned(), path));
-        let request = Request {
-            bindings: prompt.collect(),
-            ..Request::default()
-        };
+        let (project, request) = self.view.open(global, Vec::new())?;
         let session = Session::prepare(&project, request, &Cancel::default())?;
         let left_out = |name: &&str| session.left_out.iter().any(|left| left.stage == **name);
         let names = project

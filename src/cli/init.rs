@@ -49,7 +49,7 @@ impl Init {
             .map_or(corpus.clone(), Path::to_owned);
         write_atomic(&RealFs, &file, text(&corpus).as_bytes())?;
         say(&format!(
-            "{} written. Next:\n  pipeline{} run dataset\n",
+            "{} written. Next:\n  pipeline{} run train\n",
             file.display(),
             if self.dir == Path::new(".") {
                 String::new()

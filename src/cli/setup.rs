@@ -5,9 +5,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::Context;
+use clap::Args;
 use engine::fs::RealFs;
 use engine::store::{Store, StoreOptions};
-use engine::{Config, Program, Project, Setting};
+use engine::{Config, Program, Project, Request, Setting};
 
 use super::{Failure, Global};
 
@@ -24,6 +25,36 @@ pub(crate) fn sets(texts: &[String]) -> Vec<Setting> {
         text: text.clone(),
     };
     texts.iter().map(setting).collect()
+}
+
+/// What a command looks at, of a pipeline that it does not run.
+#[derive(Debug, Clone, Default, Args)]
+pub(crate) struct View {
+    /// Override a parameter of a stage, as for `run`
+    #[arg(long = "set", value_name = "STAGE.KEY=VALUE")]
+    set: Vec<String>,
+    /// Score or recording that binds the source `prompt`
+    #[arg(long, value_name = "FILE")]
+    prompt: Option<PathBuf>,
+}
+
+impl View {
+    /// Opens the project in the present folder, and asks for `targets`; none asks for all stages
+    /// whose sources are bound.
+    pub(crate) fn open(
+        self,
+        global: &Global,
+        targets: Vec<String>,
+    ) -> Result<(Project, Request), Failure> {
+        let project = global.project(&sets(&self.set))?;
+        let prompt = self.prompt.into_iter();
+        let request = Request {
+            targets,
+            bindings: prompt.map(|path| ("prompt".to_owned(), path)).collect(),
+            ..Request::default()
+        };
+        Ok((project, request))
+    }
 }
 
 /// The name under which a pipeline's history is kept in its cache: where its file lies, seen from

@@ -1,11 +1,10 @@
 //! `pipeline status`: what is fresh, stale and failed.
 
-use std::path::PathBuf;
-
 use clap::Args;
-use engine::{Request, Session};
+use engine::Session;
 use stage_core::Cancel;
 
+use super::setup::View;
 use super::{Global, Outcome, say};
 use crate::ui;
 
@@ -25,26 +24,13 @@ pub(crate) struct Status {
     /// Print JSON
     #[arg(long)]
     json: bool,
-    /// Override a parameter of a stage, as for `run`
-    #[arg(long = "set", value_name = "STAGE.KEY=VALUE")]
-    set: Vec<String>,
-    /// Score or recording that binds the source `prompt`
-    #[arg(long, value_name = "FILE")]
-    prompt: Option<PathBuf>,
+    #[command(flatten)]
+    view: View,
 }
 
 impl Status {
     pub(crate) fn execute(self, global: &Global) -> Outcome {
-        let project = global.project(&super::setup::sets(&self.set))?;
-        let prompt = self
-            .prompt
-            .into_iter()
-            .map(|path| ("prompt".to_owned(), path));
-        let request = Request {
-            targets: self.stages,
-            bindings: prompt.collect(),
-            ..Request::default()
-        };
+        let (project, request) = self.view.open(global, self.stages)?;
         let session = Session::prepare(&project, request, &Cancel::default())?;
         let forecast = session.forecast()?;
         let why = if self.why || self.json {

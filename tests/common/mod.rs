@@ -9,7 +9,8 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
+use std::time::Duration;
 
 use serde_json::Value;
 
@@ -115,14 +116,25 @@ impl Place {
             .env("HOME", self.dir.path())
             .env("PATH", std::env::var_os("PATH").unwrap_or_default())
             .env("TZ", "UTC")
-            .env("LC_ALL", "C")
-            // Trainings beside one another on few cores: spinning threads would only wait faster.
-            .env("OMP_WAIT_POLICY", "passive");
+            .env("LC_ALL", "C");
         command
     }
 
     pub fn run(&self, args: &[&str]) -> Said {
         said(&self.command(args).output().unwrap())
+    }
+
+    /// Runs, and kills with the signal that nothing can catch after `wait`.
+    pub fn kill(&self, args: &[&str], wait: Duration) {
+        let mut child = self
+            .command(args)
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        std::thread::sleep(wait);
+        child.kill().unwrap();
+        child.wait().unwrap();
     }
 
     /// Runs up to a stage and gives its events.
@@ -137,6 +149,17 @@ fn said(output: &Output) -> Said {
         out: String::from_utf8_lossy(&output.stdout).into_owned(),
         err: String::from_utf8_lossy(&output.stderr).into_owned(),
     }
+}
+
+/// Moments of `whole` at which to kill, as many as `PIPELINE_KILLS` says or else `usual`, with the
+/// seed of each.
+pub fn kills(usual: u64, whole: Duration) -> impl Iterator<Item = (u64, Duration)> {
+    let count = std::env::var("PIPELINE_KILLS").ok();
+    let count = count.and_then(|n| n.parse().ok()).unwrap_or(usual);
+    (0..count).map(move |seed| {
+        let share = f64::from(stage_core::derive_seed(seed, &["kill"])[0]) / 255.0;
+        (seed, whole.mul_f64(share))
+    })
 }
 
 /// One second of a tone as a 16-bit mono WAV file, with a comment chunk that players ignore.

@@ -63,6 +63,9 @@ pub(crate) struct Worker {
 const TICK: Duration = Duration::from_millis(50);
 /// How long a program may take to say hello. Libtorch with CUDA takes seconds from a cold disk.
 const HELLO: Duration = Duration::from_secs(120);
+/// How long a thread of GNU's OpenMP spins before it sleeps, if the user does not say: its own
+/// 300,000 rounds beside other work take the very cores that the thread waits for.
+const SPIN: (&str, &str) = ("GOMP_SPINCOUNT", "2000");
 /// How much of a worker's last words is kept.
 const LAST_WORDS: usize = 4096;
 
@@ -70,7 +73,11 @@ impl Worker {
     /// Starts `program` and hears its hello.
     pub(crate) fn start(program: &Program) -> Result<Self, StageError> {
         let shown = program.path.display();
-        let mut child = Command::new(&program.path)
+        let mut command = Command::new(&program.path);
+        if [SPIN.0, "OMP_WAIT_POLICY"].map(std::env::var_os) == [None, None] {
+            command.env(SPIN.0, SPIN.1);
+        }
+        let mut child = command
             .args(&program.args)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())

@@ -13,9 +13,7 @@ mod error;
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use audio::{
-    Container, MonoOptions, MonoReader, PEAK_DB, PcmSpec, PcmWriter, PeakSpool, SampleFormat,
-};
+use audio::{MonoOptions, MonoReader, MonoWavWriter, WavFormat};
 use serde::{Deserialize, Serialize};
 use stage_core::{
     Context, Estimate, Host, IDENTITY, ItemInput, Kind, Output, ParamError, Part, Port, PortTakes,
@@ -29,26 +27,6 @@ pub const PCM: &str = "pcm.wav";
 /// What the identity's digest is of, for domain separation.
 const IDENTITY_CONTEXT: &str = "pipeline 2026 decode: mono samples at the source's rate";
 
-/// How the samples of `pcm.wav` are stored.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Format {
-    /// Signed 16-bit integers.
-    #[default]
-    S16,
-    /// 32-bit floats.
-    F32,
-}
-
-impl Format {
-    const fn sample_format(self) -> SampleFormat {
-        match self {
-            Self::S16 => SampleFormat::S16,
-            Self::F32 => SampleFormat::F32,
-        }
-    }
-}
-
 /// Parameters of the stage `decode`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -56,7 +34,7 @@ pub struct Decode {
     /// Samples per second of the result, 1,000 to 384,000.
     pub rate: u32,
     /// How samples are stored.
-    pub format: Format,
+    pub format: WavFormat,
     /// Whether the recording's peak is brought to -1 dB of full scale, so that
     /// quiet and loud recordings meet a model alike.
     pub normalize: bool,
@@ -74,7 +52,7 @@ impl Default for Decode {
         let options = MonoOptions::default();
         Self {
             rate: options.rate,
-            format: Format::S16,
+            format: WavFormat::S16,
             normalize: true,
             min_duration: options.min_seconds,
             max_duration: options.max_seconds,
@@ -167,7 +145,7 @@ impl Stage for Decode {
         Estimate {
             // Measured over the formats: 300 (Opus) to 1,800 (WAV) times real time.
             seconds: extent / 600.0,
-            bytes: extent * f64::from(self.rate) * self.format.sample_format().bytes() as f64,
+            bytes: extent * f64::from(self.rate) * self.format.bytes() as f64,
         }
     }
 
@@ -181,23 +159,13 @@ impl Stage for Decode {
         let path = item.input.path(SOURCE_FILE)?;
         let mut reader = MonoReader::open(path, options).map_err(Error::Source)?;
         let identity = Identity::of(&mut reader);
-        let spec = PcmSpec::mono(self.rate, self.format.sample_format());
-        let mut wav =
-            PcmWriter::new(out.create(PCM)?, Container::Wav, spec).map_err(Error::Write)?;
-        let mut spool = match self.normalize {
-            true => Some(PeakSpool::create(&out.dir().join("spool")).map_err(Error::Write)?),
-            false => None,
-        };
+        let spool = self.normalize.then(|| out.dir().join("spool"));
+        let file = out.create(PCM)?;
+        let mut wav = MonoWavWriter::new(file, self.rate, self.format, spool.as_deref())
+            .map_err(Error::Write)?;
         while let Some(samples) = reader.next_block().map_err(Error::Source)? {
             cx.cancel.check()?;
-            match &mut spool {
-                Some(spool) => spool.push(samples),
-                None => wav.write(samples),
-            }
-            .map_err(Error::Write)?;
-        }
-        if let Some(spool) = spool {
-            spool.write_to(&mut wav, PEAK_DB).map_err(Error::Write)?;
+            wav.write(samples).map_err(Error::Write)?;
         }
         wav.finish().map_err(Error::Write)?;
         out.write(IDENTITY, identity.hex().as_bytes())

@@ -53,7 +53,7 @@ fn a_recording_becomes_pcm_at_the_rate_asked_for() {
     }
     let float = Decode {
         rate: 16_000,
-        format: Format::F32,
+        format: WavFormat::F32,
         ..stage
     };
     let (samples, _) = map(&float, &fixture("tone-s24.wav")).unwrap();

@@ -20,8 +20,8 @@ mod prompt;
 mod sound;
 
 use stage_core::{
-    Context, Estimate, FileParam, Host, Inputs, Kind, Output, ParamError, Part, Port, PortTakes,
-    Stage, StageError,
+    Context, Estimate, Host, Inputs, Kind, Output, ParamError, Part, Port, PortTakes, Stage,
+    StageError,
 };
 
 pub use error::Error;
@@ -44,7 +44,7 @@ pub fn sample_name(prompt: usize, variation: u32) -> String {
 
 impl Kind for Predict {
     const KIND: &'static str = "predict";
-    const VERSION: u32 = 1;
+    const VERSION: u32 = 2;
     const ABOUT: &'static str = "continues prompts with a trained model";
 }
 
@@ -64,8 +64,8 @@ impl Stage for Predict {
             Port {
                 name: "model",
                 takes: PortTakes::Artifact,
-                required: false,
-                about: "a trained model; without it, parameter `model` names a file",
+                required: true,
+                about: "a trained model",
             },
             Port {
                 name: "sound",
@@ -93,10 +93,6 @@ impl Stage for Predict {
             Part::Finish => params::UNREAD_BY_FINISH,
             _ => params::UNREAD_BY_WHOLE,
         }
-    }
-
-    fn files(&self) -> Vec<(&'static str, &FileParam)> {
-        self.model.iter().map(|file| ("model", file)).collect()
     }
 
     fn estimate(&self, part: Part, _extent: f64) -> Estimate {

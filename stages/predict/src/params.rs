@@ -1,7 +1,7 @@
 //! The parameters of prediction.
 
 use serde::{Deserialize, Serialize};
-use stage_core::{FileParam, ParamError};
+use stage_core::ParamError;
 
 /// Most frames of one continuation: 50 minutes at the default road. The sound is made with all
 /// of them in memory.
@@ -25,7 +25,6 @@ pub(crate) const UNREAD_BY_FINISH: &[&str] = &[
     "seed",
     "prompt_seconds",
     "threads",
-    "model",
 ];
 
 /// Where phases come from.
@@ -98,8 +97,6 @@ pub struct Predict {
     pub prompt_seconds: f64,
     /// CPU threads of libtorch while sampling. Part of the result.
     pub threads: u32,
-    /// A model file, in place of the stage on port `model`.
-    pub model: Option<FileParam>,
     /// Where phases come from.
     pub phase: PhaseMethod,
     /// Where Griffin-Lim starts from.
@@ -124,7 +121,6 @@ impl Default for Predict {
             seed: 0,
             prompt_seconds: 0.0,
             threads: 2,
-            model: None,
             phase: PhaseMethod::default(),
             start: PhaseStart::default(),
             iterations: 64,
@@ -238,7 +234,6 @@ mod tests {
     fn the_parts_share_out_the_parameters() {
         let value = serde_json::to_value(Predict {
             frames: Some(1),
-            model: Some(FileParam("m".into())),
             ..Predict::default()
         })
         .unwrap();

@@ -10,7 +10,7 @@
 mod error;
 mod perform;
 
-use audio::{Container, PEAK_DB, PcmSpec, PcmWriter, PeakSpool, SampleFormat};
+use audio::{MonoWavWriter, WavFormat};
 use serde::{Deserialize, Serialize};
 use stage_core::{
     Context, Estimate, FileParam, Host, ItemInput, Kind, Output, ParamError, Part, Port, PortTakes,
@@ -28,17 +28,6 @@ const MAX_FILE: u64 = score::limits::MAX_TEXT;
 const BLOCK: usize = 8192;
 /// Peak below which a piece counts as silent: half a step of 16 bits.
 const SILENCE: f32 = 0.5 / 32_768.0;
-
-/// How the samples of `pcm.wav` are stored.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Format {
-    /// Signed 16-bit integers.
-    #[default]
-    S16,
-    /// 32-bit floats.
-    F32,
-}
 
 /// Parameters of the stage `render`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -58,7 +47,7 @@ pub struct Render {
     /// Seconds rendered after the last note, 0 to 60.
     pub tail: f64,
     /// How samples are stored.
-    pub format: Format,
+    pub format: WavFormat,
     /// Longest piece in seconds that is rendered; a longer one fails with a reason.
     pub max_duration: f64,
 }
@@ -73,7 +62,7 @@ impl Default for Render {
             level: options.level,
             reverb: options.reverb,
             tail: options.tail,
-            format: Format::S16,
+            format: WavFormat::S16,
             max_duration: 7200.0,
         }
     }
@@ -141,14 +130,10 @@ impl Stage for Render {
     }
 
     fn estimate(&self, _part: Part, extent: f64) -> Estimate {
-        let sample = match self.format {
-            Format::S16 => 2.0,
-            Format::F32 => 4.0,
-        };
         let rate = f64::from(self.rate);
         Estimate {
             seconds: extent * rate / 22_050.0 / 100.0,
-            bytes: extent * rate * sample,
+            bytes: extent * rate * self.format.bytes() as f64,
         }
     }
 
@@ -213,38 +198,20 @@ impl Render {
         out: &mut Output,
         cx: &Context,
     ) -> Result<f32, StageError> {
-        let format = match self.format {
-            Format::S16 => SampleFormat::S16,
-            Format::F32 => SampleFormat::F32,
-        };
+        let spool = self.normalize.then(|| out.dir().join("spool"));
         let file = out.create(PCM)?;
-        let spec = PcmSpec::mono(self.rate, format);
-        let mut wav = PcmWriter::new(file, Container::Wav, spec).map_err(Error::Audio)?;
-        let mut spool = match self.normalize {
-            true => Some(PeakSpool::create(&out.dir().join("spool")).map_err(Error::Audio)?),
-            false => None,
-        };
+        let mut wav = MonoWavWriter::new(file, self.rate, self.format, spool.as_deref())
+            .map_err(Error::Audio)?;
         let mut block = vec![0.0; BLOCK];
-        let mut peak = 0f32;
         loop {
             cx.cancel.check()?;
             let count = renderer.fill(&mut block);
             let samples = block.get(..count).unwrap_or_default();
             if samples.is_empty() {
-                break;
+                return Ok(wav.finish().map_err(Error::Audio)?);
             }
-            peak = samples.iter().fold(peak, |p, y| p.max(y.abs()));
-            match &mut spool {
-                Some(spool) => spool.push(samples),
-                None => wav.write(samples),
-            }
-            .map_err(Error::Audio)?;
+            wav.write(samples).map_err(Error::Audio)?;
         }
-        if let Some(spool) = spool {
-            spool.write_to(&mut wav, PEAK_DB).map_err(Error::Audio)?;
-        }
-        wav.finish().map_err(Error::Audio)?;
-        Ok(peak)
     }
 }
 

@@ -108,7 +108,7 @@ fn parameters_reach_the_sound() {
             ..base.clone()
         },
         Render {
-            format: Format::F32,
+            format: WavFormat::F32,
             ..base.clone()
         },
         Render {

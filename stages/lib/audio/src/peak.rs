@@ -15,10 +15,9 @@ const BLOCK: usize = 8192;
 /// The gain needs the whole piece, which may be hours: 32-bit floats wait in a
 /// file that the caller names and removes.
 #[derive(Debug)]
-pub struct PeakSpool {
+pub(crate) struct PeakSpool {
     file: BufWriter<File>,
     bytes: Vec<u8>,
-    peak: f32,
 }
 
 impl PeakSpool {
@@ -26,7 +25,7 @@ impl PeakSpool {
     ///
     /// # Errors
     /// The file cannot be created.
-    pub fn create(path: &Path) -> Result<Self> {
+    pub(crate) fn create(path: &Path) -> Result<Self> {
         let file = File::options()
             .read(true)
             .write(true)
@@ -37,21 +36,14 @@ impl PeakSpool {
         Ok(Self {
             file: BufWriter::with_capacity(256 * 1024, file),
             bytes: Vec::new(),
-            peak: 0.0,
         })
-    }
-
-    /// Largest absolute sample so far.
-    pub const fn peak(&self) -> f32 {
-        self.peak
     }
 
     /// Appends samples.
     ///
     /// # Errors
     /// The disk is full.
-    pub fn push(&mut self, samples: &[f32]) -> Result<()> {
-        self.peak = samples.iter().fold(self.peak, |p, x| p.max(x.abs()));
+    pub(crate) fn push(&mut self, samples: &[f32]) -> Result<()> {
         self.bytes.clear();
         let bytes = samples.iter().flat_map(|x| x.to_le_bytes());
         self.bytes.extend(bytes);
@@ -60,14 +52,19 @@ impl PeakSpool {
             .map_err(|e| Error::io("write", e))
     }
 
-    /// Writes everything to `writer`, scaled so that the peak is `peak_db` of full
-    /// scale; silence stays silence.
+    /// Writes everything to `writer`, scaled so that `peak`, the largest absolute
+    /// sample, comes to `peak_db` of full scale; silence stays silence.
     ///
     /// # Errors
     /// Those of the writer; the spool cannot be read.
-    pub fn write_to<W: Write + Seek>(self, writer: &mut PcmWriter<W>, peak_db: f64) -> Result<()> {
+    pub(crate) fn write_to<W: Write + Seek>(
+        self,
+        writer: &mut PcmWriter<W>,
+        peak: f32,
+        peak_db: f64,
+    ) -> Result<()> {
         let target = 10_f64.powf(peak_db / 20.0);
-        let gain = match self.peak {
+        let gain = match peak {
             peak if peak > 0.0 => (target / f64::from(peak)) as f32,
             _ => 1.0,
         };
@@ -116,28 +113,28 @@ pub const PEAK_DB: f64 = -1.0;
 mod tests {
     use std::io::Cursor;
 
-    use super::*;
-    use crate::{Container, PcmSpec, SampleFormat, WavReader};
+    use crate::{MonoWavWriter, WavFormat, WavReader};
 
-    fn spooled(samples: &[f32]) -> Vec<f32> {
+    fn written(samples: &[f32], normalize: bool) -> (Vec<f32>, f32) {
         let dir = tempfile::tempdir().unwrap();
-        let mut spool = PeakSpool::create(&dir.path().join("spool")).unwrap();
-        for block in samples.chunks(1000) {
-            spool.push(block).unwrap();
-        }
+        let spool = dir.path().join("spool");
         let mut file = Cursor::new(Vec::new());
-        let spec = PcmSpec::mono(8000, SampleFormat::F32);
-        let mut writer = PcmWriter::new(&mut file, Container::Wav, spec).unwrap();
-        spool.write_to(&mut writer, PEAK_DB).unwrap();
-        writer.finish().unwrap();
+        let spool = normalize.then_some(spool.as_path());
+        let mut writer = MonoWavWriter::new(&mut file, 8000, WavFormat::F32, spool).unwrap();
+        for block in samples.chunks(1000) {
+            writer.write(block).unwrap();
+        }
+        let peak = writer.finish().unwrap();
         file.set_position(0);
-        WavReader::new(file).unwrap().read_all(1 << 20).unwrap()
+        let read = WavReader::new(file).unwrap().read_all(1 << 20).unwrap();
+        (read, peak)
     }
 
     #[test]
     fn the_peak_comes_to_its_level_and_the_shape_stays() {
         let samples: Vec<f32> = (0..20_001).map(|i| 0.01 * (i as f32 * 0.1).sin()).collect();
-        let scaled = spooled(&samples);
+        let (scaled, found) = written(&samples, true);
+        assert!((found - 0.01).abs() < 1e-5, "{found}");
         assert_eq!(scaled.len(), samples.len());
         let peak = scaled.iter().fold(0_f32, |p, x| p.max(x.abs()));
         assert!((20.0 * peak.log10() + 1.0).abs() < 1e-3, "{peak}");
@@ -149,7 +146,13 @@ mod tests {
 
     #[test]
     fn silence_stays_silence() {
-        assert_eq!(spooled(&[0.0; 5]), [0.0; 5]);
-        assert_eq!(spooled(&[]), [0.0; 0]);
+        assert_eq!(written(&[0.0; 5], true).0, [0.0; 5]);
+        assert_eq!(written(&[], true).0, [0.0; 0]);
+    }
+
+    #[test]
+    fn a_piece_may_keep_its_own_level() {
+        let samples = [0.1, -0.25, 0.2];
+        assert_eq!(written(&samples, false), (samples.to_vec(), 0.25));
     }
 }

@@ -5,13 +5,13 @@ use std::io::{BufWriter, Write};
 use std::path::Path;
 
 use dsp::{FrameFormat, Padding};
-use serde::{Deserialize, Serialize};
 use shard::{Column, Dtype, ShardOptions, ShardReader, ShardWriter};
-use stage_core::{Context, Event, Inputs, ItemInput, Kind, Output, Part, Port, Stage, StageError};
+use stage_core::{Context, Event, Inputs, ItemInput, Output, StageError};
 use stage_predict::{FRAMES, MODEL_STEP, PROMPT_FRAMES, Predict, sample_name};
 use stage_train::{Architecture, MODEL};
 use tch::{Device, Kind as TensorKind, Tensor};
 
+use crate::jobs::Work;
 use crate::model_file::{self, Facts};
 use crate::models::{Draw, NextFrame, Rows};
 use crate::params::seed_of;
@@ -27,34 +27,13 @@ const READ: i64 = 256;
 const TELL: u64 = 16;
 /// A prompt whose loudest bin lies within this of the floor, in nepers, is silent.
 const SILENCE: f32 = 0.5;
+/// What a prompt ends with that stays this far below its loudest bin, in dB, is not read: a model
+/// that is given the silence after a piece goes on with silence.
+const TAIL: f32 = 40.0;
 
-/// [`Predict`] with its work.
-#[derive(Debug, Default, Serialize, Deserialize)]
-#[serde(transparent)]
-pub struct PredictJob(Predict);
-
-impl Kind for PredictJob {
-    const KIND: &'static str = Predict::KIND;
-    const VERSION: u32 = Predict::VERSION;
-    const ABOUT: &'static str = Predict::ABOUT;
-}
-
-impl Stage for PredictJob {
-    fn parts(&self) -> &'static [Part] {
-        self.0.parts()
-    }
-
-    fn ports(&self) -> &'static [Port] {
-        self.0.ports()
-    }
-
-    fn reduce(
-        &self,
-        inputs: &Inputs,
-        out: &mut Output,
-        cx: &Context,
-    ) -> std::result::Result<(), StageError> {
-        Ok(sample_all(&self.0, inputs, out, cx)?)
+impl Work for Predict {
+    fn work(&self, inputs: &Inputs, out: &mut Output, cx: &Context) -> Result<()> {
+        sample_all(self, inputs, out, cx)
     }
 }
 
@@ -63,16 +42,12 @@ fn sample_all(params: &Predict, inputs: &Inputs, out: &mut Output, cx: &Context)
     let device = device::open(cx.device)?;
     tch::set_num_threads(i32::try_from(params.threads).unwrap_or(1));
     let _guard = tch::no_grad_guard();
-    let path = match &params.model {
-        Some(_) => cx.file("model")?,
-        None if inputs.items("model").is_empty() => {
-            return Err(Error::Data(
-                "there is no model: connect `model` to a train stage, or give `--model`".to_owned(),
-            ));
-        }
-        None => inputs.one("model")?.path(MODEL)?,
-    };
-    let (model, facts) = model_file::load(path, device)?;
+    let path = inputs.one("model")?.path(MODEL)?;
+    // In the store it is named by its digest, which tells nobody which file to replace.
+    let (model, facts) = model_file::load(path, device).map_err(|error| match error {
+        Error::Checkpoint { reason, .. } => Error::checkpoint(MODEL, reason),
+        error => error,
+    })?;
     let format = facts.rows.format()?;
     let frames = params.frames_at(format.frame_rate()).map_err(Error::Data)?;
     let prompts = inputs.items("prompt");
@@ -147,8 +122,9 @@ impl Prompt {
                 "the prompt has {frames} frames, more than fit into memory; set `prompt_seconds`"
             )));
         }
-        let rows = interleave(&reader, &facts.rows, frames)?;
-        check_sound(&rows, &facts.rows, format)?;
+        let mut rows = interleave(&reader, &facts.rows, frames)?;
+        let frames = sounding(&rows, &facts.rows, format)?.max(least);
+        rows.truncate(frames * width);
         Ok(Self { rows, frames })
     }
 }
@@ -209,7 +185,8 @@ fn interleave(reader: &ShardReader, rows: &Rows, frames: usize) -> Result<Vec<f3
     Ok(all)
 }
 
-fn check_sound(all: &[f32], rows: &Rows, format: &FrameFormat) -> Result<()> {
+/// How many frames there are until the sound has died away.
+fn sounding(all: &[f32], rows: &Rows, format: &FrameFormat) -> Result<usize> {
     if let Some(bad) = all.iter().find(|x| !x.is_finite()) {
         return Err(Error::Data(format!(
             "the prompt has a value of {bad}, expected finite ones"
@@ -217,20 +194,24 @@ fn check_sound(all: &[f32], rows: &Rows, format: &FrameFormat) -> Result<()> {
     }
     let (first, bins) = rows.column("magnitude").unwrap_or((0, rows.width()));
     let scale = format.scale().map_err(|e| Error::Data(e.to_string()))?;
-    let mut loudest = f32::NEG_INFINITY;
     let mut decibels = vec![0.0; bins];
-    for row in all.chunks_exact(rows.width()) {
-        let magnitudes = row.get(first..first + bins).unwrap_or_default();
-        format.decibels(&scale, magnitudes, &mut decibels);
-        loudest = decibels.iter().copied().fold(loudest, f32::max);
-    }
+    let peaks: Vec<f32> = all
+        .chunks_exact(rows.width())
+        .map(|row| {
+            let magnitudes = row.get(first..first + bins).unwrap_or_default();
+            format.decibels(&scale, magnitudes, &mut decibels);
+            decibels.iter().copied().fold(f32::NEG_INFINITY, f32::max)
+        })
+        .collect();
+    let loudest = peaks.iter().copied().fold(f32::NEG_INFINITY, f32::max);
     if loudest <= dsp::to_db(scale.floor() + SILENCE) {
         return Err(Error::Data(
             "the prompt is silent: there is nothing to continue; give one with sound in it"
                 .to_owned(),
         ));
     }
-    Ok(())
+    let last = peaks.iter().rposition(|peak| *peak > loudest - TAIL);
+    Ok(last.map_or(0, |last| last + 1))
 }
 
 fn differences(given: &FrameFormat, wanted: &FrameFormat) -> String {

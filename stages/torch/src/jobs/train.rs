@@ -3,15 +3,15 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use shard::Loader;
-use stage_core::{Context, Event, Inputs, Kind, Output, Part, Port, Stage, StageError};
+use stage_core::{Context, Event, Inputs, Output, Stage, StageError};
 use stage_train::{HISTORY_CSV, HISTORY_JSONL, LAST, MODEL, Train};
 use tch::Device;
 
 use crate::data::Dataset;
 use crate::history::{Record, chart, to_csv, to_jsonl};
+use crate::jobs::Work;
 use crate::learner::{Files, Learner, Step};
 use crate::model_file::{self, Facts};
 use crate::tensorboard::EventFile;
@@ -23,33 +23,9 @@ const METRICS: Duration = Duration::from_millis(1000);
 /// Least time between two interim models: each reads training data for its innovations, which takes seconds.
 const INTERIM: Duration = Duration::from_secs(60);
 
-/// [`Train`] with its work.
-#[derive(Debug, Default, Serialize, Deserialize)]
-#[serde(transparent)]
-pub struct TrainJob(Train);
-
-impl Kind for TrainJob {
-    const KIND: &'static str = Train::KIND;
-    const VERSION: u32 = Train::VERSION;
-    const ABOUT: &'static str = Train::ABOUT;
-}
-
-impl Stage for TrainJob {
-    fn parts(&self) -> &'static [Part] {
-        self.0.parts()
-    }
-
-    fn ports(&self) -> &'static [Port] {
-        self.0.ports()
-    }
-
-    fn reduce(
-        &self,
-        inputs: &Inputs,
-        out: &mut Output,
-        cx: &Context,
-    ) -> std::result::Result<(), StageError> {
-        Ok(Run::new(&self.0, inputs, cx)?.go(out)?)
+impl Work for Train {
+    fn work(&self, inputs: &Inputs, out: &mut Output, cx: &Context) -> Result<()> {
+        Run::new(self, inputs, cx)?.go(out)
     }
 }
 

@@ -13,7 +13,7 @@
 //! bin's training range; τ is the temperature, and e an error that the trained mean made on a
 //! training frame. Errors are drawn in runs: with probability 1/L the next comes from anywhere,
 //! otherwise it is the successor of the last (stationary bootstrap, Politis & Romano 1994; L is
-//! half a second). An attack thus keeps its harmonics, its course and its rarity; when and on
+//! half a second, and no run is longer than three quarters of one). An attack thus keeps its harmonics, its course and its rarity; when and on
 //! top of what it comes is new. Half seconds of the corpus can be recognised in what is sampled:
 //! that is the price.
 //!
@@ -36,8 +36,10 @@ use crate::{Error, Result};
 
 /// Bins that each convolution sees.
 const KERNEL: i64 = 5;
-/// Mean length of a run of innovations in seconds.
+/// Length that runs of innovations have on average, in seconds, if nothing cuts them short.
 const RUN_SECONDS: f64 = 0.5;
+/// Longest run in seconds: no second of what is sampled is a second of the corpus.
+const LONGEST_SECONDS: f64 = 0.75;
 
 /// See the module.
 #[derive(Debug)]
@@ -61,6 +63,8 @@ pub struct Residual {
     ends: Tensor,
     /// Probability that a run of innovations ends after a frame.
     jump: f64,
+    /// Frames of the longest run.
+    longest: f64,
 }
 
 impl Residual {
@@ -109,6 +113,7 @@ impl Residual {
         let std = constant(rows.std.iter().map(|&x| (x as f32).max(1e-3)).collect())?;
         let low = (constant(rows.min.clone())? - &mean) / &std;
         let high = (constant(rows.max.clone())? - &mean) / &std;
+        let frame_rate = rows.format()?.frame_rate();
         Ok(Self {
             config: config.clone(),
             start: start as i64,
@@ -124,7 +129,8 @@ impl Residual {
             local,
             innovations: Tensor::f_zeros([KEPT as i64, f], (Kind::Float, device))?,
             ends: Tensor::f_ones([KEPT as i64], (Kind::Float, device))?,
-            jump: 1.0 / (RUN_SECONDS * rows.format()?.frame_rate()).max(1.0),
+            jump: 1.0 / (RUN_SECONDS * frame_rate).max(1.0),
+            longest: (LONGEST_SECONDS * frame_rate).round().max(1.0),
             params,
         })
     }
@@ -187,18 +193,19 @@ impl Residual {
         let fresh = reset.f_view([-1, 1, 1])?.f_gt(0.5)?;
         after.push(first.f_where_self(&fresh, &state.0[recurrent])?);
         // No innovation comes before the first.
-        let place = &state.0[recurrent + 1]; // (B, 1)
-        let none = place.f_full_like(-1.0)?;
-        after.push(none.f_where_self(&reset.f_view([-1, 1])?.f_gt(0.5)?, place)?);
+        let run = &state.0[recurrent + 1]; // (B, 2)
+        let none = run.f_full_like(-1.0)?;
+        after.push(none.f_where_self(&reset.f_view([-1, 1])?.f_gt(0.5)?, run)?);
         Ok(State(after))
     }
 
-    /// Each stream's innovation after the one at `place` `(B, 1)`: its place, and the errors
-    /// `(B, bins)`.
-    fn innovation(&self, place: &Tensor) -> Result<(Tensor, Tensor)> {
+    /// Each stream's innovation after that of `run` `(B, 2)`, the last one's place and how many of
+    /// its run came before it: the same of the next, and the errors `(B, bins)`.
+    fn innovation(&self, run: &Tensor) -> Result<(Tensor, Tensor)> {
         let options = (Kind::Float, self.params.device());
-        let streams = place.size2()?.0;
-        let last = place.f_view([-1])?;
+        let streams = run.size2()?.0;
+        let last = run.f_select(1, 0)?;
+        let length = run.f_select(1, 1)?.f_add_scalar(1.0)?;
         let ended = self
             .ends
             .f_index_select(0, &last.f_clamp_min(0.0)?.f_to_kind(Kind::Int64)?)?
@@ -206,15 +213,17 @@ impl Residual {
         let jump = Tensor::f_rand([streams], options)?
             .f_lt(self.jump)?
             .f_logical_or(&last.f_lt(0.0)?)?
-            .f_logical_or(&ended)?;
+            .f_logical_or(&ended)?
+            .f_logical_or(&length.f_ge(self.longest)?)?;
         let anywhere = Tensor::f_randint(KEPT as i64, [streams], options)?;
         let next = anywhere.f_where_self(&jump, &last.f_add_scalar(1.0)?)?;
         // A run that nothing ended stops at the end of what is kept.
         let next = next.f_clamp_max(KEPT as f64 - 1.0)?;
+        let length = length.f_zeros_like()?.f_where_self(&jump, &length)?;
         let errors = self
             .innovations
             .f_index_select(0, &next.f_to_kind(Kind::Int64)?)?;
-        Ok((next.f_unsqueeze(1)?, errors))
+        Ok((Tensor::f_stack(&[next, length], 1)?, errors))
     }
 
     fn within_range(&self, x: &Tensor) -> Result<Tensor> {
@@ -255,8 +264,8 @@ impl NextFrame for Residual {
         }
         let history = i64::from(self.config.history) - 1;
         state.push(Tensor::f_zeros([streams, history, self.bins], options)?);
-        // Place of the last innovation; none yet.
-        state.push(Tensor::f_full([streams, 1], -1.0, options)?);
+        // The run of innovations that is under way: none yet.
+        state.push(Tensor::f_full([streams, 2], -1.0, options)?);
         Ok(State(state))
     }
 
@@ -300,8 +309,8 @@ impl NextFrame for Residual {
         let (mean, mut state) = self.forward(&x, &state, false)?;
         let frames = x.size3()?.1;
         let mean = self.within_range(&mean.i((.., frames - 1, ..)))?; // (B, bins)
-        let (place, errors) = self.innovation(&state.0[2 * self.layers.len() + 1])?;
-        state.0[2 * self.layers.len() + 1] = place;
+        let (run, errors) = self.innovation(&state.0[2 * self.layers.len() + 1])?;
+        state.0[2 * self.layers.len() + 1] = run;
         let drawn = mean.f_add(&errors.f_mul(&how.temperature.f_unsqueeze(1)?)?)?;
         let drawn = self.within_range(&drawn)?.f_unsqueeze(1)?;
         Ok((self.to_rows(&drawn)?.f_squeeze_dim(1)?, state))
