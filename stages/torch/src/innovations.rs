@@ -22,17 +22,6 @@ const STREAMS: usize = 16;
 /// Frames of a chunk: the longest run that is kept in one.
 const ROWS: usize = 256;
 
-/// Errors on successive training frames, in the units of rows.
-#[derive(Debug)]
-pub struct Innovations {
-    /// What happened less what was foreseen, `(KEPT, width)`.
-    pub errors: Tensor,
-    /// What was foreseen, `(KEPT, width)`.
-    pub means: Tensor,
-    /// `(KEPT)`: 1 where the next is not the successor.
-    pub ends: Tensor,
-}
-
 /// Gives `model` the errors of its mean on runs spread over the training split.
 ///
 /// # Errors
@@ -51,8 +40,7 @@ pub fn collect(
     let width = loader.shape().width;
     let total = usize::try_from(data.manifest.counts.train.rows).unwrap_or(usize::MAX);
     let stride = total.min(READ * KEPT).div_ceil(KEPT).max(1);
-    let (mut runs, mut means) = (Vec::new(), Vec::new());
-    let (mut ends, mut kept) = (Vec::new(), 0);
+    let (mut runs, mut ends, mut kept) = (Vec::new(), Vec::new(), 0);
     let mut state = model.begin(loader.shape().batch as i64)?;
     for (i, batch) in loader.epoch(0)?.enumerate() {
         cancel.check()?;
@@ -72,10 +60,12 @@ pub fn collect(
             if length == 0 || (i + stream) % stride != 0 {
                 continue;
             }
-            for (from, to) in [(&error, &mut runs), (&mean, &mut means)] {
-                let run = from.f_get(stream as i64)?;
-                to.push(run.f_narrow(0, 0, length as i64)?.f_contiguous()?);
-            }
+            runs.push(
+                error
+                    .f_get(stream as i64)?
+                    .f_narrow(0, 0, length as i64)?
+                    .f_contiguous()?,
+            );
             ends.extend(std::iter::repeat_n(0.0_f32, length - 1));
             ends.push(1.0);
             kept += length;
@@ -91,14 +81,8 @@ pub fn collect(
     }
     // A small corpus is kept more than once.
     let times = KEPT.div_ceil(kept) as i64;
-    let all = |parts: &[Tensor]| -> Result<Tensor> {
-        let repeated = Tensor::f_cat(parts, 0)?.f_repeat([times, 1])?;
-        Ok(repeated.f_narrow(0, 0, KEPT as i64)?)
-    };
+    let runs = Tensor::f_cat(&runs, 0)?.f_repeat([times, 1])?;
     let ends = Tensor::f_from_slice(&ends)?.f_repeat([times])?;
-    model.remember(&Innovations {
-        errors: all(&runs)?,
-        means: all(&means)?,
-        ends: ends.f_narrow(0, 0, KEPT as i64)?.f_to_device(device)?,
-    })
+    let ends = ends.f_narrow(0, 0, KEPT as i64)?.f_to_device(device)?;
+    model.remember(&runs.f_narrow(0, 0, KEPT as i64)?, &ends)
 }

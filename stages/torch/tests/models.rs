@@ -5,7 +5,7 @@
 mod common;
 
 use common::format;
-use pipeline_torch::innovations::{Innovations, KEPT};
+use pipeline_torch::innovations;
 use pipeline_torch::models::{Chunk, Draw, NextFrame, Rows, build};
 use pipeline_torch::optim::{AdamW, AdamWConfig};
 use serde_json::json;
@@ -107,14 +107,11 @@ fn draws_stay_in_range_and_without_temperature_are_the_mean() {
     let _turn = common::alone();
     each(|mut model| {
         train(model.as_mut(), 3);
-        let kept = KEPT as i64;
-        let width = 2 * i64::from(BINS);
-        let innovations = Innovations {
-            errors: Tensor::randn([kept, width], FLOATS) * 0.2,
-            means: Tensor::randn([kept, width], FLOATS) - 4.0,
-            ends: Tensor::zeros([kept], FLOATS),
-        };
-        model.remember(&innovations).unwrap();
+        let kept = innovations::KEPT as i64;
+        let errors = Tensor::randn([kept, 2 * i64::from(BINS)], FLOATS) * 0.2;
+        model
+            .remember(&errors, &Tensor::zeros([kept], FLOATS))
+            .unwrap();
         let x = frames(3, 12);
         let (new, state) = (Tensor::ones([3], FLOATS), model.begin(3).unwrap());
         let (mean, _) = model.predict(&x, &new, &state).unwrap();

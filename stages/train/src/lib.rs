@@ -113,7 +113,7 @@ impl Train {
 
 impl Kind for Train {
     const KIND: &'static str = "train";
-    const VERSION: u32 = 3;
+    const VERSION: u32 = 2;
     const ABOUT: &'static str = "trains a next-frame model on a data set";
 }
 

@@ -15,7 +15,6 @@ use serde::{Deserialize, Serialize};
 use stage_train::Architecture;
 use tch::{Device, Tensor};
 
-use crate::innovations::Innovations;
 use crate::params::Params;
 use crate::{Error, Result};
 
@@ -134,13 +133,14 @@ pub trait NextFrame {
         true
     }
 
-    /// Keeps what its mean did not foresee of training frames, to draw from. A model that draws
-    /// nothing keeps nothing.
+    /// Keeps the errors that its mean made on successive training frames, `(KEPT, width)` in the
+    /// units of rows, to draw from; `ends`, `(KEPT)`, is 1 where the next is not the successor.
+    /// A model that draws nothing keeps nothing. See [`crate::innovations`].
     ///
     /// # Errors
     /// libtorch fails.
-    fn remember(&mut self, innovations: &Innovations) -> Result<()> {
-        let _ = innovations;
+    fn remember(&mut self, errors: &Tensor, ends: &Tensor) -> Result<()> {
+        let _ = (errors, ends);
         Ok(())
     }
 
