@@ -13,18 +13,18 @@
 //! bin's training range; τ is the temperature, and e an error that the trained mean made on a
 //! training frame. Errors are drawn in runs: with probability 1/L the next comes from anywhere,
 //! otherwise it is the successor of the last (stationary bootstrap, Politis & Romano 1994; L is
-//! half a second, and no run is longer than three quarters of one). An attack thus keeps its harmonics, its course and its rarity; when and on
-//! top of what it comes is new. Half seconds of the corpus can be recognised in what is sampled:
-//! that is the price.
+//! half a second, and no run is longer than three quarters of one). An attack thus keeps its
+//! harmonics, its course and its rarity; when and on top of what it comes is new. Half seconds of the
+//! corpus can be recognised in what is sampled: that is the price.
 //!
 //! A density trained by likelihood was tried in its place (a mixture for whole frames, scales by
 //! bin and frame, noise correlated between bins). Its level and flux can be held near the corpus's
 //! by bounds and by a gain found after training, but what it makes is a texture: the flux of the
 //! liveliest frames is 2 to 3 times that of the usual ones, where the corpus has 8 and drawn
 //! errors 4 to 6. Drawing errors from states like the present one (nearest neighbours of h) gets
-//! caught: no attack ever lies near a state without one. Beginning each run at the best of 16 random
-//! places by what was foreseen there makes the harmonies no steadier, and the log-mel Fréchet distance
-//! to the corpus larger (114 against 92; halves of the corpus: 58).
+//! caught: no attack ever lies near a state without one. Beginning each run at the best of 16
+//! random places by what was foreseen there makes harmonies no steadier, and the log-mel Fréchet
+//! distance to the corpus larger (114 against 92; between halves of the corpus 58).
 
 use dsp::MagnitudeKind;
 use stage_train::ResidualConfig;
@@ -211,7 +211,8 @@ impl Residual {
         let ended = self
             .ends
             .f_index_select(0, &last.f_clamp_min(0.0)?.f_to_kind(Kind::Int64)?)?
-            .f_gt(0.5)?;
+            .f_gt(0.5)?
+            .f_logical_or(&last.f_ge(KEPT as f64 - 1.0)?)?;
         let jump = Tensor::f_rand([streams], options)?
             .f_lt(self.jump)?
             .f_logical_or(&last.f_lt(0.0)?)?
@@ -219,8 +220,6 @@ impl Residual {
             .f_logical_or(&length.f_ge(self.longest)?)?;
         let anywhere = Tensor::f_randint(KEPT as i64, [streams], options)?;
         let next = anywhere.f_where_self(&jump, &last.f_add_scalar(1.0)?)?;
-        // A run that nothing ended stops at the end of what is kept.
-        let next = next.f_clamp_max(KEPT as f64 - 1.0)?;
         let length = length.f_zeros_like()?.f_where_self(&jump, &length)?;
         let errors = self
             .innovations
