@@ -80,6 +80,21 @@ fn a_project_without_its_file_says_how_to_begin() {
     assert!(said.err.contains("pipeline init"), "{}", said.err);
 }
 
+/// The file that newcomers read shows every parameter with the default that it has.
+#[test]
+fn the_pipeline_of_the_repository_is_what_init_writes() {
+    let place = Place::initialised();
+    let without_path = |text: String| -> Vec<String> {
+        let lines = text.lines().map(str::to_owned);
+        lines.filter(|line| !line.starts_with("path = ")).collect()
+    };
+    let read = |path| without_path(std::fs::read_to_string(path).unwrap());
+    assert_eq!(
+        read(common::repository().join("pipeline.toml")),
+        read(place.path("pipeline.toml")),
+    );
+}
+
 #[test]
 fn completions_are_scripts() {
     let place = Place::new();
