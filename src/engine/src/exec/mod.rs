@@ -20,12 +20,17 @@ use stage_core::{Cancel, Digest, FailureClass, Part, SOURCE_FILE, Tree};
 use crate::error::EngineError;
 use crate::event::{Ending, Observer, RunEvent, Who};
 use crate::session::{Failure, Gathered, NodeIndex, PREVIOUS, Readiness, Session, State};
-use crate::store::{Origin, Record, RunOutcome, RunRecord, RunStage, Ulid, now_millis};
+use crate::store::{
+    Origin, Record, RunOutcome, RunRecord, RunStage, StoreError, Ulid, list_digest, now_millis,
+};
 use crate::summary::{Summary, Verdict};
 use task::{Given, Task, TaskResult};
 
 /// How often the books look for a cancellation.
 const TICK: Duration = Duration::from_millis(50);
+
+/// Among how many of the newest runs one of the same stages is looked for.
+const RECENT: usize = 20;
 
 impl Session<'_> {
     /// Does what is stale, and records the run.
@@ -39,32 +44,48 @@ impl Session<'_> {
     ) -> Result<Summary, EngineError> {
         let started = now_millis();
         let clock = Instant::now();
+        if self.has_work() {
+            self.hold(cancel)?;
+        }
         let forecast = self.forecast()?;
         observer.observe(&RunEvent::Planned(&forecast));
         self.tell_settled(observer);
-        let work = forecast.to_do() > 0;
+        let work = self.has_work();
         let run = Ulid::new();
         if work {
             self.check_space(forecast.bytes)?;
-            let origin = Arc::new(Origin {
-                run,
-                pipeline: self.project.name.clone(),
-                program: self.project.version.clone(),
-                class: stage_core::machine_class(),
-            });
+            let origin = Arc::new(self.origin(run));
             let run_dir = self
                 .request
                 .runs_dir
                 .as_ref()
                 .map(|dir| dir.join(run.to_string()));
+            self.record_start(run, started)?;
             self.work(observer, cancel, &origin, run_dir)?;
             self.project.store.flush()?;
         }
         let summary = self.summary(cancel.is_set(), clock.elapsed().as_secs_f64());
-        if work {
-            self.record_run(run, started, &summary)?;
+        if work || !self.is_recorded(&self.run_stages(&summary))? {
+            match self.record_run(run, started, &summary, (!work).then_some(cancel)) {
+                // Nothing was done: that the cache cannot be written is no reason to fail.
+                Err(EngineError::Store(StoreError::ReadOnly { .. })) if !work => {}
+                recorded => recorded?,
+            }
         }
         Ok(summary)
+    }
+
+    fn has_work(&self) -> bool {
+        self.nodes.iter().any(|node| !node.state.is_settled())
+    }
+
+    fn origin(&self, run: Ulid) -> Origin {
+        Origin {
+            run,
+            pipeline: self.project.name.clone(),
+            program: self.project.version.clone(),
+            class: stage_core::machine_class(),
+        }
     }
 
     /// Says what the cache already settled.
@@ -153,39 +174,96 @@ impl Session<'_> {
         })
     }
 
-    fn record_run(&self, run: Ulid, started: u64, summary: &Summary) -> Result<(), EngineError> {
-        let mut stages = Vec::with_capacity(summary.stages.len());
-        for stage in &summary.stages {
+    /// Records that a run began, so that one that is killed is known; and says in the lease that
+    /// this process does it.
+    fn record_start(&self, run: Ulid, started: u64) -> Result<(), EngineError> {
+        let store = &self.project.store;
+        store.hold_run(run)?;
+        let names = self.counts();
+        let stages = names.into_iter().map(|(name, _)| RunStage {
+            stage: name.to_owned(),
+            ..RunStage::default()
+        });
+        let record = RunRecord {
+            origin: self.origin(run),
+            command: self.request.command.clone(),
+            started,
+            ended: started,
+            outcome: RunOutcome::Started,
+            stages: stages.collect(),
+            collected: false,
+        };
+        Ok(store.queue(Record::Run(record), None)?)
+    }
+
+    /// What the run did of each stage, with the artifacts of its actions.
+    fn run_stages(&self, summary: &Summary) -> Vec<(RunStage, Vec<Digest>)> {
+        let mut artifacts: Vec<Vec<Digest>> = vec![Vec::new(); self.graph().stages.len()];
+        for node in &self.nodes {
+            artifacts[node.stage].extend(node.artifact.as_ref().map(|artifact| artifact.digest));
+        }
+        let stages = summary.stages.iter().map(|stage| {
             let index = self.graph().stage(&stage.stage);
-            let mut artifacts: Vec<Digest> = self
-                .nodes
-                .iter()
-                .filter(|node| Some(node.stage) == index)
-                .filter_map(|node| Some(node.artifact.as_ref()?.digest))
-                .collect();
-            artifacts.sort_unstable();
-            artifacts.dedup();
-            let artifacts = match artifacts.as_slice() {
-                [] => None,
-                list => Some(self.project.store.put_digests(list)?),
-            };
-            stages.push(RunStage {
+            let mut used = index
+                .map(|i| std::mem::take(&mut artifacts[i]))
+                .unwrap_or_default();
+            used.sort_unstable();
+            used.dedup();
+            let stage = RunStage {
                 stage: stage.stage.clone(),
                 executed: stage.executed,
                 cached: stage.cached,
                 failed: stage.failed,
                 seconds: stage.seconds,
                 saved: stage.saved,
-                artifacts,
-            });
+                artifacts: (!used.is_empty()).then(|| list_digest(&used)),
+            };
+            (stage, used)
+        });
+        stages.collect()
+    }
+
+    /// Whether the newest run of the same stages used the same artifacts: then a run that did
+    /// nothing need not be recorded for what it used to be kept.
+    fn is_recorded(&self, stages: &[(RunStage, Vec<Digest>)]) -> Result<bool, EngineError> {
+        let runs = self.project.store.runs(RECENT)?;
+        let same = |run: &&RunRecord| {
+            run.has_ended()
+                && run.origin.pipeline == self.project.name
+                && run
+                    .stages
+                    .iter()
+                    .map(|s| &s.stage)
+                    .eq(stages.iter().map(|(s, _)| &s.stage))
+        };
+        let newest = runs.iter().find(same);
+        Ok(newest.is_some_and(|run| {
+            let used = run.stages.iter().map(|stage| stage.artifacts);
+            !run.collected && used.eq(stages.iter().map(|(stage, _)| stage.artifacts))
+        }))
+    }
+
+    fn record_run(
+        &mut self,
+        run: Ulid,
+        started: u64,
+        summary: &Summary,
+        not_held: Option<&Cancel>,
+    ) -> Result<(), EngineError> {
+        if let Some(cancel) = not_held {
+            self.hold(cancel)?;
+        }
+        let stages = self.run_stages(summary);
+        let store = &self.project.store;
+        let mut recorded = Vec::with_capacity(stages.len());
+        for (mut stage, used) in stages {
+            if !used.is_empty() {
+                stage.artifacts = Some(store.put_digests(&used)?);
+            }
+            recorded.push(stage);
         }
         let record = RunRecord {
-            origin: Origin {
-                run,
-                pipeline: self.project.name.clone(),
-                program: self.project.version.clone(),
-                class: stage_core::machine_class(),
-            },
+            origin: self.origin(run),
             command: self.request.command.clone(),
             started,
             ended: now_millis(),
@@ -194,10 +272,11 @@ impl Session<'_> {
                 Verdict::Failed => RunOutcome::Failed,
                 Verdict::Interrupted => RunOutcome::Interrupted,
             },
-            stages,
+            stages: recorded,
+            collected: false,
         };
-        self.project.store.queue(Record::Run(record), None)?;
-        Ok(self.project.store.flush()?)
+        store.queue(Record::Run(record), None)?;
+        Ok(store.flush()?)
     }
 }
 
@@ -525,11 +604,16 @@ impl<'a, 'p> Books<'a, 'p> {
         let part = self.session.nodes[index].part;
         if part == Part::Item {
             if let Some(key) = self.session.key_item(index) {
-                let result = self.session.project.store.lookup(&key)?;
+                let result = self.session.project.store.lookup_held(&key)?;
                 self.session.settle(index, result);
             }
         } else {
             self.session.settle_whole(index)?;
+            let node = &self.session.nodes[index];
+            if let (State::Fresh, Some(key)) = (&node.state, node.key) {
+                let result = self.session.project.store.lookup_held(&key)?;
+                self.session.settle(index, result);
+            }
         }
         match &self.session.nodes[index].state {
             State::Stale => self.enqueue(index),

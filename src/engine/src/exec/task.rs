@@ -147,7 +147,8 @@ impl Shop<'_> {
             return Err(StageError::Cancelled.into());
         }
         let store = &self.project.store;
-        let holder = Holder::this_process(&task.settings.stage, &task.item_name);
+        let holder = Holder::this_process(&task.settings.stage, &task.item_name)
+            .of_pipeline(&self.origin.pipeline);
         let claim = store.claim(&task.key, &holder, |other| self.wait(task, other))?;
         if let Some(found) = self.found(task)? {
             return Ok(found);
@@ -190,7 +191,7 @@ impl Shop<'_> {
         if task.again {
             return Ok(None);
         }
-        let Some(result) = self.project.store.lookup_fresh(&task.key)? else {
+        let Some(result) = self.project.store.lookup_held(&task.key)? else {
             return Ok(None);
         };
         Ok(match result.outcome {

@@ -217,7 +217,7 @@ pub fn write_atomic(fs: &dyn Fs, path: &Path, bytes: &[u8]) -> io::Result<()> {
 }
 
 /// Writes and syncs a file that must not exist.
-fn write_new(fs: &dyn Fs, path: &Path, bytes: &[u8]) -> io::Result<()> {
+pub(crate) fn write_new(fs: &dyn Fs, path: &Path, bytes: &[u8]) -> io::Result<()> {
     let mut file = fs.create_new(path)?;
     file.write_all(bytes)?;
     file.sync()
@@ -274,6 +274,32 @@ pub fn remove_dir_all(fs: &dyn Fs, path: &Path) -> io::Result<()> {
         }
     }
     gone_is_fine(fs.remove_dir(path))
+}
+
+/// Bytes of all files in a folder, and the time of its latest change, links not followed. What
+/// vanishes meanwhile does not count.
+///
+/// # Errors
+/// Something cannot be read.
+pub(crate) fn extent(fs: &dyn Fs, path: &Path) -> io::Result<(u64, Nanos)> {
+    let stat = match fs.lstat(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok((0, Nanos::MIN)),
+        stat => stat?,
+    };
+    if stat.kind != FileKind::Dir {
+        return Ok((stat.size, stat.mtime));
+    }
+    let (mut bytes, mut touched) = (0, stat.mtime);
+    let entries = match fs.read_dir(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok((0, touched)),
+        entries => entries?,
+    };
+    for entry in entries {
+        let (more, later) = extent(fs, &path.join(&entry.name))?;
+        bytes += more;
+        touched = touched.max(later);
+    }
+    Ok((bytes, touched))
 }
 
 /// Takes `NotFound` for success.

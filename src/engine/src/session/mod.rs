@@ -172,6 +172,8 @@ pub struct Session<'a> {
     pub left_out: Vec<LeftOut>,
     /// Artifacts that stand in for ports, by stage index and port.
     pub(crate) stand_ins: BTreeMap<(usize, String), Artifact>,
+    /// What [`Store::generation`] said before anything was looked up.
+    generation: u64,
 }
 
 impl<'a> Session<'a> {
@@ -192,6 +194,7 @@ impl<'a> Session<'a> {
     ) -> Result<Self, EngineError> {
         let demand = demand::Demand::of(&project.config.graph, &request)?;
         let mut session = Self {
+            generation: project.store.generation(),
             project,
             request,
             sources: BTreeMap::new(),
@@ -209,6 +212,33 @@ impl<'a> Session<'a> {
         session.key_bases(&demand);
         session.resolve(&demand)?;
         Ok(session)
+    }
+
+    /// Keeps what was found in the cache from collection while this process lives. If a collection
+    /// withdrew some of it since it was found, it is looked up again first.
+    ///
+    /// # Errors
+    /// As [`Session::prepare`]; the cache is read-only.
+    pub fn hold(&mut self, cancel: &Cancel) -> Result<(), EngineError> {
+        loop {
+            let artifacts = self.nodes.iter().filter_map(|node| node.artifact.as_ref());
+            let stand_ins = self.stand_ins.values();
+            let objects = stand_ins
+                .clone()
+                .flat_map(|artifact| artifact.tree().0.into_values().map(|entry| entry.digest));
+            let files = self.files.values().flat_map(BTreeMap::values);
+            let digests: Vec<Digest> = artifacts
+                .chain(stand_ins)
+                .map(|artifact| artifact.digest)
+                .chain(objects)
+                .chain(files.map(|(digest, _)| *digest))
+                .collect();
+            if self.project.store.hold(&digests, self.generation)? {
+                return Ok(());
+            }
+            let again = self.request.clone();
+            *self = Self::prepare(self.project, again, cancel)?;
+        }
     }
 
     /// All actions of a stage: its items by source, its whole part, its finish part.

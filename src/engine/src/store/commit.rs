@@ -224,19 +224,20 @@ fn wait<'a>(condition: &Condvar, state: MutexGuard<'a, State>) -> MutexGuard<'a,
 fn commit_group(inner: &Inner, group: Vec<Queued>) -> Result<()> {
     let (records, claims): (Vec<_>, Vec<_>) =
         group.into_iter().map(|q| (q.record, q.claim)).unzip();
-    let name = inner.clock.next();
-    publish(inner, name, &records)?;
+    let name = publish(inner, &records)?;
     // Now others may find the actions done.
     drop(claims);
     inner.fold_own(name, records);
     Ok(())
 }
 
-fn publish(inner: &Inner, name: Ulid, records: &[Record]) -> Result<()> {
+/// Writes a commit of `records` and gives its name.
+fn publish(inner: &Inner, records: &[Record]) -> Result<Ulid> {
+    // Collections rewrite commits: none begins or ends meanwhile.
+    let _entered = inner.gate.enter()?;
     let layout = &inner.layout;
-    let path = layout.commits.join(name.to_string());
     let bytes = wire::encode(records)
-        .map_err(|error| StoreError::io("encode", &path)(std::io::Error::other(error)))?;
+        .map_err(|error| StoreError::io("encode", &layout.commits)(std::io::Error::other(error)))?;
     let temporary = inner.lease()?.tmp_path();
     let mut file = inner
         .fs
@@ -245,20 +246,37 @@ fn publish(inner: &Inner, name: Ulid, records: &[Record]) -> Result<()> {
     let written = file
         .write_all(&bytes)
         .map_err(StoreError::io("write", &temporary))
-        .and_then(|()| make_durable(inner, records, &*file, &temporary))
-        .and_then(|()| {
-            let renamed = inner.fs.rename_new(&temporary, &path);
-            renamed.map_err(StoreError::io("create", &path))
-        });
-    if let Err(error) = written {
-        // Best effort: what stays is swept after this process.
-        let _ = inner.fs.remove_file(&temporary);
-        return Err(error);
-    }
+        .and_then(|()| make_durable(inner, records, &*file, &temporary));
+    let name = match written.and_then(|()| give_name(inner, &temporary)) {
+        Ok(name) => name,
+        Err(error) => {
+            // Best effort: what stays is swept after this process.
+            let _ = inner.fs.remove_file(&temporary);
+            return Err(error);
+        }
+    };
     inner
         .fs
         .sync_dir(&layout.commits)
-        .map_err(StoreError::io("sync", &layout.commits))
+        .map_err(StoreError::io("sync", &layout.commits))?;
+    Ok(name)
+}
+
+/// Gives a written commit the next free name. A rewriting may have taken the one that this
+/// process would have used in the same millisecond.
+fn give_name(inner: &Inner, temporary: &Path) -> Result<Ulid> {
+    loop {
+        let name = inner.clock.next();
+        let path = inner.layout.commits.join(name.to_string());
+        match inner.fs.rename_new(temporary, &path) {
+            Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {}
+            renamed => {
+                return renamed
+                    .map(|()| name)
+                    .map_err(StoreError::io("create", &path));
+            }
+        }
+    }
 }
 
 /// Makes the objects of `records` durable, with their folders, and the commit's bytes.

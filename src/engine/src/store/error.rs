@@ -103,6 +103,12 @@ pub enum StoreError {
     /// The thread that writes commits met this error; nothing can be committed any more.
     #[error("finished work cannot be committed")]
     Commit(#[source] Arc<Self>),
+    /// Another process collects; one at a time is enough.
+    #[error("another collection is under way (process {pid}): wait until it has ended")]
+    Collecting {
+        /// That process; 0 if it does not say.
+        pid: u32,
+    },
     /// The user asked to stop.
     #[error("interrupted")]
     Cancelled,

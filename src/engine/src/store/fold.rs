@@ -1,8 +1,9 @@
 //! Keeping the index in step with the commits.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::io;
 use std::sync::PoisonError;
+use std::sync::atomic::Ordering;
 
 use super::error::{Result, StoreError, Warning};
 use super::index::{Index, IndexError};
@@ -17,6 +18,9 @@ const COMMIT_LIMIT: u64 = 1 << 31;
 /// Commits that are folded in one transaction: some 16,000 actions.
 const CHUNK: usize = 64;
 
+/// How often the commits are listed anew when they change meanwhile.
+const LISTINGS: usize = 8;
+
 /// A folder's time that is as young as this, in nanoseconds, may stand for two states of it.
 const TICK: Nanos = 20_000_000;
 
@@ -27,7 +31,33 @@ pub(crate) struct Listing {
     settled: Option<Nanos>,
     /// Damaged commits that could not be set aside.
     ignored: HashSet<Ulid>,
+    /// All damaged commits that this process met, with what is wrong.
+    pub(crate) damaged: BTreeMap<Ulid, String>,
 }
+
+/// What became of reading a commit.
+#[derive(Debug)]
+pub(crate) enum CommitRead {
+    /// It is whole.
+    Whole(Vec<Record>),
+    /// It is not there.
+    Gone,
+    /// It is damaged, and was set aside.
+    Damaged,
+}
+
+impl CommitRead {
+    /// The records of a whole one.
+    pub(crate) fn records(self) -> Option<Vec<Record>> {
+        match self {
+            Self::Whole(records) => Some(records),
+            Self::Gone | Self::Damaged => None,
+        }
+    }
+}
+
+/// Commits that were read, and whether one of those named was gone.
+type Commits = (Vec<(Ulid, Vec<Record>)>, bool);
 
 /// Why an operation on the index failed.
 pub(crate) enum Trouble {
@@ -110,43 +140,101 @@ impl Inner {
         self.refresh()
     }
 
+    /// Folds what is missing. Commits may be rewritten by a collection while this looks: then it
+    /// looks again, so that what is in the index is all of one time.
     fn fold_missing(&self, index: &mut Index) -> Result<(), Trouble> {
-        // Looked at before the listing: a change in between shows as one. Whether the time is
-        // settled is told by the clock that stamps it.
         let path = &self.layout.commits;
-        let stat = self.fs.stat(path).map_err(StoreError::io("list", path))?;
-        let now = self.fs.now(path).unwrap_or(Nanos::MIN);
-        let names = self.commit_names()?;
-        if index.folded().iter().any(|name| !names.contains(name)) {
-            let text = "it knows commits that are gone".to_owned();
-            return Err(IndexError::Wrong(text).into());
+        for _ in 0..LISTINGS {
+            // Looked at before the listing: a change in between shows as one. Whether the time is
+            // settled is told by the clock that stamps it.
+            let stat = self.fs.stat(path).map_err(StoreError::io("list", path))?;
+            let now = self.fs.now(path).unwrap_or(Nanos::MIN);
+            let names = self.commit_names()?;
+            if index.folded().iter().any(|name| !names.contains(name)) {
+                self.follow(index, &names)?;
+            }
+            let mut missing: Vec<Ulid> = {
+                let listing = self.listing();
+                let known =
+                    |name: &Ulid| index.folded().contains(name) || listing.ignored.contains(name);
+                names.iter().filter(|name| !known(name)).copied().collect()
+            };
+            missing.sort_unstable();
+            let mut gone = false;
+            for chunk in missing.chunks(CHUNK) {
+                let (commits, one_gone) = self.read_commits(chunk)?;
+                gone |= one_gone;
+                index.fold(&commits)?;
+            }
+            if let Some(last) = names.iter().max() {
+                self.clock.observe(*last);
+            }
+            self.listing().settled = (stat.mtime < now.saturating_sub(TICK)).then_some(stat.mtime);
+            if !gone {
+                break;
+            }
         }
-        let mut missing: Vec<Ulid> = {
-            let listing = self.listing();
-            let known =
-                |name: &Ulid| index.folded().contains(name) || listing.ignored.contains(name);
-            names.iter().filter(|name| !known(name)).copied().collect()
-        };
-        missing.sort_unstable();
-        for chunk in missing.chunks(CHUNK) {
-            index.fold(&self.read_commits(chunk)?)?;
-        }
-        if let Some(last) = names.iter().max() {
-            self.clock.observe(*last);
-        }
-        self.listing().settled = (stat.mtime < now.saturating_sub(TICK)).then_some(stat.mtime);
         Ok(())
+    }
+
+    /// Takes note that commits which were folded are gone: a collection rewrote them, and the
+    /// process that did folded anew; or nobody did yet.
+    fn follow(&self, index: &mut Index, names: &HashSet<Ulid>) -> Result<(), Trouble> {
+        self.generation.fetch_add(1, Ordering::SeqCst);
+        index.reload_folded()?;
+        if index.folded().iter().all(|name| names.contains(name)) {
+            return Ok(());
+        }
+        if self.refold_index(index)? {
+            let reason = "it knew commits that are gone".to_owned();
+            self.warn(Warning::IndexRebuilt { reason });
+        }
+        Ok(())
+    }
+
+    /// Folds all commits anew, in one transaction, so that others see the index before or after.
+    /// What is known of source files stays. Says whether there was anything to do.
+    fn refold_index(&self, index: &mut Index) -> Result<bool, Trouble> {
+        // Named within the transaction: a commit that another process folds by itself is either
+        // among them or folded after.
+        let mut names: Option<std::vec::IntoIter<Ulid>> = None;
+        index.refold(
+            || Ok::<_, Trouble>(self.commit_names()?),
+            |listed| {
+                let rest = names.get_or_insert_with(|| {
+                    let mut sorted: Vec<Ulid> = listed.iter().copied().collect();
+                    sorted.sort_unstable();
+                    sorted.into_iter()
+                });
+                let chunk: Vec<Ulid> = rest.by_ref().take(CHUNK).collect();
+                if chunk.is_empty() {
+                    return Ok(None);
+                }
+                Ok(Some(self.read_commits(&chunk)?.0))
+            },
+        )
+    }
+
+    /// Brings the index in step after commits were rewritten.
+    pub(crate) fn refold(&self) -> Result<()> {
+        self.generation.fetch_add(1, Ordering::SeqCst);
+        self.with_index(|index| self.refold_index(index).map(|_| ()))
     }
 
     /// Reads commits side by side. By threads of their own: one of rayon's would, while it waits,
     /// take up other work, which may want the index that our caller has locked.
-    fn read_commits(&self, names: &[Ulid]) -> Result<Vec<(Ulid, Vec<Record>)>> {
-        let read = |names: &[Ulid]| -> Result<Vec<_>> {
+    fn read_commits(&self, names: &[Ulid]) -> Result<Commits> {
+        let read = |names: &[Ulid]| -> Result<Commits> {
             let mut commits = Vec::with_capacity(names.len());
+            let mut gone = false;
             for name in names {
-                commits.extend(self.read_commit(*name)?.map(|records| (*name, records)));
+                match self.read_commit(*name)? {
+                    CommitRead::Whole(records) => commits.push((*name, records)),
+                    CommitRead::Gone => gone = true,
+                    CommitRead::Damaged => {}
+                }
             }
-            Ok(commits)
+            Ok((commits, gone))
         };
         let threads = std::thread::available_parallelism().map_or(1, usize::from);
         let share = names.len().div_ceil(threads.min(8)).max(4);
@@ -158,39 +246,57 @@ impl Inner {
                 .chunks(share)
                 .map(|names| scope.spawn(move || read(names)))
                 .collect();
-            let mut commits = Vec::with_capacity(names.len());
+            let mut all: Commits = (Vec::with_capacity(names.len()), false);
             for share in shares {
                 match share.join() {
-                    Ok(read) => commits.extend(read?),
+                    Ok(read) => {
+                        let (commits, gone) = read?;
+                        all.0.extend(commits);
+                        all.1 |= gone;
+                    }
                     Err(panic) => std::panic::resume_unwind(panic),
                 }
             }
-            Ok(commits)
+            Ok(all)
         })
     }
 
     /// Names of all commits. Other files are passed over.
+    ///
+    /// A listing of a folder that changes meanwhile may show neither a commit that was rewritten
+    /// nor the one that took its place: it is listed until it has stayed the same.
     pub(crate) fn commit_names(&self) -> Result<HashSet<Ulid>> {
         let path = &self.layout.commits;
-        let entries = self
-            .fs
-            .read_dir(path)
-            .map_err(StoreError::io("list", path))?;
-        let names = entries
-            .iter()
-            .filter_map(|entry| entry.name.to_str()?.parse().ok());
-        Ok(names.collect())
+        let changed = || self.fs.stat(path).map(|stat| (stat.mtime, stat.ctime));
+        let mut before = changed().map_err(StoreError::io("list", path))?;
+        let mut names = HashSet::new();
+        for _ in 0..LISTINGS {
+            let entries = self
+                .fs
+                .read_dir(path)
+                .map_err(StoreError::io("list", path))?;
+            let ulids = entries
+                .iter()
+                .filter_map(|entry| entry.name.to_str()?.parse().ok());
+            names = ulids.collect();
+            let after = changed().map_err(StoreError::io("list", path))?;
+            if after == before {
+                break;
+            }
+            before = after;
+        }
+        Ok(names)
     }
 
-    /// Records of a commit; `None` if it is gone or damaged. A damaged one is set aside.
-    pub(crate) fn read_commit(&self, name: Ulid) -> Result<Option<Vec<Record>>> {
+    /// Records of a commit. A damaged one is set aside.
+    pub(crate) fn read_commit(&self, name: Ulid) -> Result<CommitRead> {
         let path = self.layout.commits.join(name.to_string());
         let bytes = match fs::read(&*self.fs, &path, COMMIT_LIMIT) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(CommitRead::Gone),
             bytes => bytes.map_err(StoreError::io("read", &path))?,
         };
         match wire::decode(&bytes) {
-            Ok(records) => Ok(Some(records)),
+            Ok(records) => Ok(CommitRead::Whole(records)),
             Err(Unreadable::Newer(found)) => Err(StoreError::CommitVersion {
                 path,
                 found,
@@ -201,9 +307,10 @@ impl Inner {
                 if self.fs.rename(&path, &aside).is_err() {
                     self.listing().ignored.insert(name);
                 }
+                self.listing().damaged.insert(name, detail.clone());
                 let name = name.to_string();
                 self.warn(Warning::DamagedCommit { name, detail });
-                Ok(None)
+                Ok(CommitRead::Damaged)
             }
         }
     }

@@ -32,6 +32,9 @@ pub struct Holder {
     pub host: String,
     /// Since when, in milliseconds since 1970-01-01 UTC.
     pub since: u64,
+    /// The pipeline; empty for a lease.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub pipeline: String,
     /// The stage it works on; empty for a lease.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub stage: String,
@@ -47,9 +50,18 @@ impl Holder {
             pid: std::process::id(),
             host: host_name(),
             since: now_millis(),
+            pipeline: String::new(),
             stage: stage.to_owned(),
             item: item.to_owned(),
         }
+    }
+}
+
+impl Holder {
+    /// The same for an action of `pipeline`.
+    pub fn of_pipeline(mut self, pipeline: &str) -> Self {
+        pipeline.clone_into(&mut self.pipeline);
+        self
     }
 }
 
@@ -176,6 +188,25 @@ pub(crate) fn sweep(fs: &dyn Fs, layout: &Layout) -> Result<()> {
             fs::FileKind::Dir => fs::remove_dir_all(fs, &path),
             _ => fs.remove_file(&path),
         };
+    }
+    Ok(())
+}
+
+/// Removes the claims that dead processes left.
+///
+/// # Errors
+/// The folder cannot be listed. What cannot be removed now is left for the next.
+pub(crate) fn sweep_claims(fs: &dyn Fs, layout: &Layout) -> Result<()> {
+    let dir = &layout.claims;
+    for entry in fs.read_dir(dir).map_err(StoreError::io("list", dir))? {
+        let path = dir.join(&entry.name);
+        // One that is gone by now must not be made again, hence not `open_or_create`.
+        if let Ok(file) = fs.open(&path)
+            && matches!(file.try_lock(), Ok(true))
+            && matches!(same(fs, &path, &*file), Ok(true))
+        {
+            let _ = fs.remove_file(&path);
+        }
     }
     Ok(())
 }
@@ -354,6 +385,8 @@ impl Drop for TmpDir {
 pub struct Scratch {
     pub(crate) fs: Arc<dyn Fs>,
     pub(crate) path: PathBuf,
+    /// The file that says whose it is.
+    pub(crate) owner: PathBuf,
     pub(crate) _claim: Claim,
 }
 
@@ -368,6 +401,8 @@ impl Scratch {
     /// # Errors
     /// Something in it cannot be removed.
     pub fn remove(self) -> Result<()> {
-        fs::remove_dir_all(&*self.fs, &self.path).map_err(StoreError::io("remove", &self.path))
+        fs::remove_dir_all(&*self.fs, &self.path).map_err(StoreError::io("remove", &self.path))?;
+        fs::gone_is_fine(self.fs.remove_file(&self.owner))
+            .map_err(StoreError::io("remove", &self.owner))
     }
 }

@@ -9,6 +9,7 @@
 //!   claims/KEY    locked by the process that works on the action             ([`lease`])
 //!   scratch/KEY/  what a stopped action left to go on from
 //!   tmp/ trash/   on the way in; on the way out
+//!   gate.lock     shared by those who begin to use something, closed by collections  ([`gate`])
 //!   index.db      SQLite, folded from the commits                            ([`index`], [`fold`])
 //! ```
 //!
@@ -20,12 +21,16 @@ mod commit;
 mod error;
 mod files;
 mod fold;
+mod gate;
+mod gc;
 mod index;
 mod lease;
 mod objects;
 mod open;
 mod record;
+mod rewrite;
 mod row;
+mod survey;
 mod ulid;
 mod wire;
 
@@ -36,23 +41,27 @@ use std::collections::HashMap;
 use std::io::{self, Write};
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use stage_core::{Digest, Entry, Input, Part, Tree};
 
 pub use error::{Result, StoreError, Warning};
 pub use files::{FileDigest, HashOptions, StatSig, hash_file};
+pub use gc::{Amount, GcOptions, GcReport, StageAmount};
 pub use lease::{Claim, Holder, LeaseInfo, Scratch, TmpDir};
 pub use open::StoreOptions;
 pub use record::{
     ActionRecord, ActionResult, Artifact, InterimRecord, Latest, Origin, Outcome, PinRecord, Rate,
-    Record, RunOutcome, RunRecord, RunStage, StageSettings,
+    Record, RunOutcome, RunRecord, RunStage, StageSettings, run_digest,
 };
+pub use survey::StageName;
 pub use ulid::{Ulid, UlidParseError, now_millis};
 
 use crate::fs::{self, Fs, Handle};
 use commit::Committer;
 use fold::Listing;
+use gate::Gate;
 use index::Index;
 use lease::Lease;
 use objects::Objects;
@@ -105,6 +114,7 @@ pub(crate) struct Inner {
     pub(crate) fs: Arc<dyn Fs>,
     pub(crate) layout: Arc<Layout>,
     pub(crate) objects: Objects,
+    pub(crate) gate: Gate,
     pub(crate) clock: ulid::Clock,
     /// Open since before the first write, so that syncing it reports every error.
     pub(crate) root: Box<dyn Handle>,
@@ -115,6 +125,8 @@ pub(crate) struct Inner {
     pending: Mutex<HashMap<Digest, ActionResult>>,
     lease: OnceLock<Lease>,
     leasing: Mutex<()>,
+    /// Raised whenever commits turn out to have been rewritten.
+    pub(crate) generation: AtomicU64,
     warn: Arc<dyn Fn(Warning) + Send + Sync>,
 }
 
@@ -225,6 +237,28 @@ impl Store {
         self.lookup(key)
     }
 
+    /// What is known under a key just now, and held if it is an artifact: see [`Store::hold`].
+    ///
+    /// # Errors
+    /// As [`Store::lookup_fresh`], or the lease cannot be written.
+    pub fn lookup_held(&self, key: &Digest) -> Result<Option<ActionResult>> {
+        // Mostly there is none, which needs no holding.
+        if self.lookup_fresh(key)?.is_none() {
+            return Ok(None);
+        }
+        let _entered = self.inner.gate.enter()?;
+        let result = self.lookup_fresh(key)?;
+        if let Some(artifact) = result.as_ref().and_then(|r| r.outcome.artifact()) {
+            self.inner.lease()?.hold(&[artifact.digest])?;
+        }
+        Ok(result)
+    }
+
+    /// A number that rises when records that were there before are withdrawn.
+    pub fn generation(&self) -> u64 {
+        self.inner.generation.load(Ordering::SeqCst)
+    }
+
     /// Queues a record for the next group commit, together with the claim that ends when the
     /// record is durable. The objects that it refers to have been imported before. Waits while
     /// the queue is full. This process finds the result at once, others when it is durable.
@@ -324,7 +358,13 @@ impl Store {
         let mut names: Vec<_> = self.inner.commit_names()?.into_iter().collect();
         names.sort_unstable();
         for name in names {
-            for record in self.inner.read_commit(name)?.into_iter().flatten() {
+            for record in self
+                .inner
+                .read_commit(name)?
+                .records()
+                .into_iter()
+                .flatten()
+            {
                 each(name, record)?;
             }
         }
@@ -350,15 +390,20 @@ impl Store {
     /// # Errors
     /// A file is not as the tree says, or cannot be moved.
     pub fn adopt(&self, dir: &Path, tree: &Tree, written: &[String]) -> Result<Artifact> {
+        let artifact = Artifact::new(tree);
+        let mut used: Vec<Digest> = tree.0.values().map(|entry| entry.digest).collect();
+        used.push(artifact.digest);
+        let _entered = self.inner.gate.enter()?;
+        self.inner.lease()?.hold(&used)?;
         for name in written {
             let path = dir.join(name);
             let entry = tree.get(name).ok_or_else(|| StoreError::Import {
                 path: path.clone(),
                 detail: "the artifact's tree does not name it".to_owned(),
             })?;
-            self.import_file(&path, entry.digest, entry.size)?;
+            self.place(&path, entry.digest, entry.size)?;
         }
-        Ok(Artifact::new(tree))
+        Ok(artifact)
     }
 
     /// Moves a file of the store's file system into the store, under a digest that was computed
@@ -368,6 +413,12 @@ impl Store {
     /// # Errors
     /// It is no regular file or has another length, or cannot be moved.
     pub fn import_file(&self, path: &Path, digest: Digest, size: u64) -> Result<()> {
+        let _entered = self.inner.gate.enter()?;
+        self.inner.lease()?.hold(&[digest])?;
+        self.place(path, digest, size)
+    }
+
+    fn place(&self, path: &Path, digest: Digest, size: u64) -> Result<()> {
         let copy_to = || Ok(self.inner.lease()?.tmp_path());
         if let Some(warning) = self.inner.objects.import(path, digest, size, copy_to)? {
             self.inner.warn(warning);
@@ -446,7 +497,7 @@ impl Store {
     /// # Errors
     /// It cannot be moved.
     pub fn set_aside(&self, digest: Digest) -> Result<()> {
-        self.inner.objects.set_aside(digest)
+        self.inner.objects.set_aside(digest).map(|_| ())
     }
 
     /// Digests of all objects, in no order.
@@ -463,8 +514,7 @@ impl Store {
     /// # Errors
     /// As [`Store::import_bytes`].
     pub fn put_digests(&self, digests: &[Digest]) -> Result<Digest> {
-        let bytes: Vec<u8> = digests.iter().flat_map(|digest| digest.0).collect();
-        Ok(self.import_bytes(&bytes)?.digest)
+        Ok(self.import_bytes(&list_bytes(digests))?.digest)
     }
 
     /// Reads a list that [`Store::put_digests`] wrote.
@@ -489,15 +539,42 @@ impl Store {
     }
 }
 
+/// The digest that [`Store::put_digests`] gives for a list.
+pub fn list_digest(digests: &[Digest]) -> Digest {
+    Digest::of(&list_bytes(digests))
+}
+
+fn list_bytes(digests: &[Digest]) -> Vec<u8> {
+    digests.iter().flat_map(|digest| digest.0).collect()
+}
+
 /// Living processes.
 impl Store {
-    /// Keeps artifacts, objects and keys from collection while this process lives. To be called
-    /// with what was found in the cache and is going to be used, before relying on it.
+    /// Keeps artifacts, objects, keys and runs ([`run_digest`]) from collection while this process
+    /// lives: what was found in the cache and is going to be used. What enters the store through
+    /// this process is held already.
+    ///
+    /// `generation` is what [`Store::generation`] said before they were looked up. Says whether
+    /// they are held: if records were withdrawn since, they are not, and must be looked up again.
+    ///
+    /// # Errors
+    /// The commits cannot be read, or the lease cannot be written.
+    pub fn hold(&self, digests: &[Digest], generation: u64) -> Result<bool> {
+        let _entered = self.inner.gate.enter()?;
+        self.inner.refresh_if_changed()?;
+        if self.generation() != generation {
+            return Ok(false);
+        }
+        self.inner.lease()?.hold(digests)?;
+        Ok(true)
+    }
+
+    /// Says that this process does a run: what the run records is kept while this process lives.
     ///
     /// # Errors
     /// The lease cannot be written.
-    pub fn hold(&self, digests: &[Digest]) -> Result<()> {
-        self.inner.lease()?.hold(digests)
+    pub fn hold_run(&self, run: Ulid) -> Result<()> {
+        self.inner.lease()?.hold(&[run_digest(run)])
     }
 
     /// The leases of all living processes.
@@ -539,10 +616,16 @@ impl Store {
         let claim_path = layout.claims.join(format!("{key}.scratch"));
         let claim = lease::claim(&self.inner.fs, &claim_path, holder, &mut wait)?;
         let path = layout.scratch.join(key.to_hex());
+        let owner = layout.scratch.join(format!("{key}.owner"));
+        let line = serde_json::to_vec(holder)
+            .map_err(|error| StoreError::io("write", &owner)(io::Error::other(error)))?;
+        fs::write_atomic(&*self.inner.fs, &owner, &line)
+            .map_err(StoreError::io("write", &owner))?;
         fs::create_dir_all(&*self.inner.fs, &path).map_err(StoreError::io("create", &path))?;
         Ok(Scratch {
             fs: self.inner.fs.clone(),
             path,
+            owner,
             _claim: claim,
         })
     }

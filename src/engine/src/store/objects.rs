@@ -215,14 +215,16 @@ impl Objects {
         })
     }
 
-    /// Moves an object to the trash so that its right bytes can take the place.
-    pub(crate) fn set_aside(&self, digest: Digest) -> Result<()> {
+    /// Moves an object to the trash so that its right bytes can take the place. Gives its name
+    /// there; `None` if it was gone.
+    pub(crate) fn set_aside(&self, digest: Digest) -> Result<Option<String>> {
         self.verified().remove(&digest);
         let path = self.path(digest);
-        let trash = self.layout.trash.join(format!("{}-{digest}", Ulid::new()));
-        match self.fs.rename(&path, &trash) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-            result => result.map_err(StoreError::io("move to the trash", path)),
+        let name = format!("{}-{digest}", Ulid::new());
+        match self.fs.rename(&path, &self.layout.trash.join(&name)) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(StoreError::io("move to the trash", path)(error)),
+            Ok(()) => Ok(Some(name)),
         }
     }
 

@@ -2,10 +2,12 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, OnceLock};
 
 use super::commit::Committer;
 use super::error::{Result, StoreError, Warning};
+use super::gate::Gate;
 use super::index::{Index, IndexError};
 use super::objects::Objects;
 use super::{FORMAT, Inner, Layout, Store, lease, ulid};
@@ -72,6 +74,7 @@ impl Store {
         )?;
         let inner = Inner {
             objects: Objects::new(fs.clone(), layout.clone()),
+            gate: Gate::new(fs.clone(), &layout),
             clock: ulid::Clock::new(),
             root: root_handle,
             syncs_whole: kind.syncs_whole,
@@ -80,6 +83,7 @@ impl Store {
             pending: Mutex::default(),
             lease: OnceLock::new(),
             leasing: Mutex::default(),
+            generation: AtomicU64::new(0),
             warn,
             fs,
             layout,

@@ -13,7 +13,7 @@ use super::Ulid;
 pub enum Record {
     /// An action came to its end.
     Action(ActionRecord),
-    /// A run came to its end.
+    /// A run began or came to its end.
     Run(RunRecord),
     /// A run is kept from garbage collection, or no longer.
     Pin(PinRecord),
@@ -231,6 +231,8 @@ pub struct Rate {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum RunOutcome {
+    /// It began; its end is not recorded: it is under way, or was killed.
+    Started,
     /// Everything was done.
     Done,
     /// Something failed.
@@ -239,7 +241,7 @@ pub enum RunOutcome {
     Interrupted,
 }
 
-/// A run that came to its end.
+/// A run that began, or came to its end.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct RunRecord {
     /// Who and where; `origin.run` is its name.
@@ -248,12 +250,29 @@ pub struct RunRecord {
     pub command: String,
     /// Milliseconds since 1970-01-01 UTC.
     pub started: u64,
-    /// Milliseconds since 1970-01-01 UTC.
+    /// Milliseconds since 1970-01-01 UTC; as `started` while the end is not known.
     pub ended: u64,
     /// How it ended.
     pub outcome: RunOutcome,
     /// Per stage, in the order of the graph.
     pub stages: Vec<RunStage>,
+    /// Whether its artifacts are no longer kept for its sake.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub collected: bool,
+}
+
+impl RunRecord {
+    /// Whether its end is recorded.
+    pub fn has_ended(&self) -> bool {
+        self.outcome != RunOutcome::Started
+    }
+}
+
+/// What a lease says of a process that does this run.
+pub fn run_digest(run: Ulid) -> Digest {
+    let mut hasher = stage_core::KeyHasher::new("pipeline run 1");
+    hasher.field(&run.to_bytes());
+    hasher.finish()
 }
 
 /// What a run did of one stage.

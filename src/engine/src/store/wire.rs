@@ -431,6 +431,7 @@ mod tests {
                     executed: 1,
                     ..RunStage::default()
                 }],
+                collected: false,
             }),
             Record::Pin(PinRecord {
                 run: Ulid(7),

@@ -3,7 +3,8 @@
 //! Whatever happens to `index.db`, the store stays right: a file that is missing, older, cut or
 //! damaged is noticed and made anew.
 //! - *Missing or older*: it holds the names of the commits that were folded into it; those that
-//!   are missing are folded, and a name without its commit means a rebuild ([`super::fold`]).
+//!   are missing are folded, and a name without its commit means that all are folded anew
+//!   ([`super::fold`]).
 //! - *An older file beside the write-ahead log of a newer one* (restored after a kill) would give
 //!   a mix of pages. SQLite cannot know; we can: a kill leaves the log younger than the database,
 //!   a restore leaves the database changed after the log. Checkpoints are made by us alone and
@@ -28,13 +29,12 @@ use stage_core::{Digest, Part};
 use super::Ulid;
 use super::files::StatSig;
 use super::record::{
-    ActionRecord, ActionResult, Artifact, InterimRecord, Latest, Origin, PinRecord, Rate, Record,
-    RunRecord,
+    ActionResult, Artifact, InterimRecord, Latest, Origin, PinRecord, Rate, Record, RunRecord,
 };
 use super::row;
 use crate::fs::{Fs, Handle};
 use place::{DATABASE, connect, enter, is_older_beside_log, remove};
-use write::{fold_actions, fold_interim, fold_pin, fold_run};
+use write::fold_commits;
 
 /// Rows written between checkpoints.
 const CHECKPOINT_ROWS: usize = 30_000;
@@ -69,7 +69,7 @@ impl std::fmt::Display for IndexError {
     }
 }
 
-type Result<T> = std::result::Result<T, IndexError>;
+type Result<T, E = IndexError> = std::result::Result<T, E>;
 
 /// An open index.
 #[derive(Debug)]
@@ -150,10 +150,13 @@ impl Index {
     }
 
     fn read_folded(&self) -> Result<HashSet<Ulid>> {
-        let mut statement = self.conn.prepare("SELECT name FROM folded")?;
-        let names = statement.query_map([], |row| row.get::<_, [u8; 16]>(0))?;
-        let names = names.map(|name| name.map(|bytes| Ulid(u128::from_be_bytes(bytes))));
-        Ok(names.collect::<rusqlite::Result<_>>()?)
+        read_folded(&self.conn)
+    }
+
+    /// Takes note of what other processes folded.
+    pub(crate) fn reload_folded(&mut self) -> Result<()> {
+        self.folded = self.read_folded()?;
+        Ok(())
     }
 
     /// Folds commits in one transaction. One that is folded already, here or by another process,
@@ -162,32 +165,39 @@ impl Index {
         let tx = self
             .conn
             .transaction_with_behavior(TransactionBehavior::Immediate)?;
-        // Sorted by key, the rows fill one page after the other.
-        let mut actions: Vec<([u8; 20], &ActionRecord)> = Vec::new();
-        let mut rows = 0;
-        {
-            let mut name_it = tx.prepare_cached("INSERT OR IGNORE INTO folded(name) VALUES(?1)")?;
-            for (name, records) in commits {
-                if name_it.execute([name.to_bytes()])? == 0 {
-                    continue;
-                }
-                rows += records.len();
-                for (number, record) in records.iter().enumerate() {
-                    let stamp = row::stamp(*name, number);
-                    match record {
-                        Record::Action(action) => actions.push((stamp, action)),
-                        Record::Run(run) => fold_run(&tx, run)?,
-                        Record::Pin(pin) => fold_pin(&tx, &stamp, pin)?,
-                        Record::Interim(interim) => fold_interim(&tx, &stamp, interim)?,
-                    }
-                }
-            }
-        }
-        fold_actions(&tx, &mut actions)?;
+        let rows = fold_commits(&tx, commits)?;
         tx.commit()?;
         self.folded.extend(commits.iter().map(|(name, _)| *name));
         self.wrote(rows);
         Ok(())
+    }
+
+    /// Replaces everything but what is known of source files by what `next` gives, in one
+    /// transaction, unless another process has done so: then just the names that `list` gives are
+    /// folded. `next` is given that list, and ends with `None`.
+    pub(crate) fn refold<E: From<IndexError>>(
+        &mut self,
+        list: impl FnOnce() -> Result<HashSet<Ulid>, E>,
+        mut next: impl FnMut(&HashSet<Ulid>) -> Result<Option<Vec<(Ulid, Vec<Record>)>>, E>,
+    ) -> Result<bool, E> {
+        let mut rows = 0;
+        let tx = self
+            .conn
+            .transaction_with_behavior(TransactionBehavior::Immediate)
+            .map_err(IndexError::from)?;
+        let names = list()?;
+        let folded = read_folded(&tx)?;
+        let stale = folded.iter().any(|name| !names.contains(name));
+        if stale {
+            tx.execute_batch(place::EMPTY).map_err(IndexError::from)?;
+            while let Some(commits) = next(&names)? {
+                rows += fold_commits(&tx, &commits)?;
+            }
+        }
+        tx.commit().map_err(IndexError::from)?;
+        self.folded = self.read_folded()?;
+        self.wrote(rows);
+        Ok(stale)
     }
 
     /// Looks up actions, in any order, with a cursor over the sorted keys: it walks on when the
@@ -414,6 +424,13 @@ impl Index {
                 .query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()));
         }
     }
+}
+
+fn read_folded(conn: &Connection) -> Result<HashSet<Ulid>> {
+    let mut statement = conn.prepare("SELECT name FROM folded")?;
+    let names = statement.query_map([], |row| row.get::<_, [u8; 16]>(0))?;
+    let names = names.map(|name| name.map(|bytes| Ulid(u128::from_be_bytes(bytes))));
+    Ok(names.collect::<rusqlite::Result<_>>()?)
 }
 
 fn read_latest(row: &rusqlite::Row<'_>) -> Result<Latest> {

@@ -37,6 +37,12 @@ CREATE TABLE stats(
   dev INTEGER, ino INTEGER, body BLOB NOT NULL, PRIMARY KEY(dev, ino)) WITHOUT ROWID;
 ";
 
+/// Empties every table that is folded from the commits.
+pub(super) const EMPTY: &str = "
+DELETE FROM folded; DELETE FROM actions; DELETE FROM settings; DELETE FROM latest;
+DELETE FROM runs; DELETE FROM pins; DELETE FROM interims;
+";
+
 pub(super) const DATABASE: &str = "index.db";
 const LOG: &str = "index.db-wal";
 

@@ -11,11 +11,39 @@ use stage_core::Digest;
 
 use super::{Result, wrong_json};
 use crate::store::record::{
-    ActionRecord, InterimRecord, Outcome, PinRecord, RunRecord, StageSettings,
+    ActionRecord, InterimRecord, Outcome, PinRecord, Record, RunOutcome, RunRecord, StageSettings,
 };
-use crate::store::row;
+use crate::store::{Ulid, row};
 
-pub(super) fn fold_actions(
+/// Folds commits that are not folded yet; gives the number of records.
+pub(super) fn fold_commits(
+    tx: &rusqlite::Transaction<'_>,
+    commits: &[(Ulid, Vec<Record>)],
+) -> Result<usize> {
+    // Sorted by key, the rows fill one page after the other.
+    let mut actions: Vec<([u8; 20], &ActionRecord)> = Vec::new();
+    let mut rows = 0;
+    let mut name_it = tx.prepare_cached("INSERT OR IGNORE INTO folded(name) VALUES(?1)")?;
+    for (name, records) in commits {
+        if name_it.execute([name.to_bytes()])? == 0 {
+            continue;
+        }
+        rows += records.len();
+        for (number, record) in records.iter().enumerate() {
+            let stamp = row::stamp(*name, number);
+            match record {
+                Record::Action(action) => actions.push((stamp, action)),
+                Record::Run(run) => fold_run(tx, run)?,
+                Record::Pin(pin) => fold_pin(tx, &stamp, pin)?,
+                Record::Interim(interim) => fold_interim(tx, &stamp, interim)?,
+            }
+        }
+    }
+    fold_actions(tx, &mut actions)?;
+    Ok(rows)
+}
+
+fn fold_actions(
     tx: &rusqlite::Transaction<'_>,
     actions: &mut [([u8; 20], &ActionRecord)],
 ) -> Result<()> {
@@ -88,18 +116,20 @@ pub(super) fn fold_actions(
     Ok(())
 }
 
-pub(super) fn fold_run(tx: &rusqlite::Transaction<'_>, run: &RunRecord) -> Result<()> {
+fn fold_run(tx: &rusqlite::Transaction<'_>, run: &RunRecord) -> Result<()> {
     let json = serde_json::to_string(run).map_err(wrong_json)?;
-    tx.prepare_cached("INSERT OR REPLACE INTO runs(id, json) VALUES(?1, ?2)")?
+    // That a run began says nothing once its end is known.
+    let put = if run.outcome == RunOutcome::Started {
+        "INSERT OR IGNORE INTO runs(id, json) VALUES(?1, ?2)"
+    } else {
+        "INSERT OR REPLACE INTO runs(id, json) VALUES(?1, ?2)"
+    };
+    tx.prepare_cached(put)?
         .execute(params![run.origin.run.to_bytes(), json])?;
     Ok(())
 }
 
-pub(super) fn fold_pin(
-    tx: &rusqlite::Transaction<'_>,
-    stamp: &[u8; 20],
-    pin: &PinRecord,
-) -> Result<()> {
+fn fold_pin(tx: &rusqlite::Transaction<'_>, stamp: &[u8; 20], pin: &PinRecord) -> Result<()> {
     let json = serde_json::to_string(pin).map_err(wrong_json)?;
     tx.prepare_cached(
         "INSERT INTO pins(run, stamp, json) VALUES(?1, ?2, ?3)
@@ -110,7 +140,7 @@ pub(super) fn fold_pin(
     Ok(())
 }
 
-pub(super) fn fold_interim(
+fn fold_interim(
     tx: &rusqlite::Transaction<'_>,
     stamp: &[u8; 20],
     interim: &InterimRecord,

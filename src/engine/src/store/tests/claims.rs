@@ -122,7 +122,7 @@ fn waiting_says_for_whom_and_a_kill_frees_the_claim() {
     assert!(seen.since > 0 && !seen.host.is_empty());
     // Its temporary folder and lease go with the next lease taken.
     assert_eq!(names_in(&home.root().join("tmp")).len(), 1);
-    store.hold(&[]).unwrap();
+    assert!(store.hold(&[], store.generation()).unwrap());
     assert!(names_in(&home.root().join("tmp")).is_empty());
     assert_eq!(store.leases().unwrap().len(), 1);
 }

@@ -34,6 +34,7 @@ fn one_object_is_synced_by_itself_before_its_commit() {
         [
             "create tmp/*".to_owned(),
             "write tmp/*".to_owned(),
+            "write leases/*".to_owned(),
             format!("rename tmp/* {object}/*"),
             "create tmp/*".to_owned(),
             "write tmp/*".to_owned(),
@@ -158,7 +159,7 @@ fn a_full_disk_is_said_and_the_store_stays_whole() {
         perform_all(&home.open(), 0..3);
         let (store, log) = recorded(&home, true);
         // The lease is taken and written before.
-        store.hold(&[key(0)]).unwrap();
+        assert!(store.hold(&[key(0)], store.generation()).unwrap());
         let entry = store.import_bytes(&content(3)).unwrap();
         log.fail(start, io::ErrorKind::StorageFull);
         let tree = Tree(BTreeMap::from([("out.txt".to_owned(), entry)]));

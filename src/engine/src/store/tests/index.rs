@@ -206,7 +206,7 @@ fn the_order_of_folding_does_not_matter() {
     };
     let mut index = super::super::index::Index::in_memory().unwrap();
     for name in [names[2], names[3], names[0], names[1], names[3]] {
-        let records = store.inner().read_commit(name).unwrap().unwrap();
+        let records = store.inner().read_commit(name).unwrap().records().unwrap();
         index.fold(&[(name, records)]).unwrap();
     }
     let result = index.lookup_many(&[key(0)]).unwrap();

@@ -3,6 +3,7 @@
 mod claims;
 mod durability;
 mod files;
+mod gc;
 mod index;
 mod objects;
 mod recorder;
@@ -255,6 +256,7 @@ fn runs_pins_and_interims_come_back_newest_first() {
                 artifacts: Some(artifacts),
                 ..RunStage::default()
             }],
+            collected: false,
         }
     };
     let pin = |run, pinned| PinRecord {

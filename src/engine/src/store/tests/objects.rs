@@ -162,7 +162,7 @@ fn what_the_dead_left_is_swept_and_the_living_keep_theirs() {
     fs::write(folder.join("deep/file"), b"x").unwrap();
     fs::write(home.root().join("leases").join(dead.to_string()), b"{}\n").unwrap();
     let store = home.open();
-    store.hold(&[key(1), key(2)]).unwrap();
+    assert!(store.hold(&[key(1), key(2)], store.generation()).unwrap());
     assert!(!folder.exists());
     assert!(kept.path().exists());
     let leases = store.leases().unwrap();
