@@ -2,14 +2,16 @@
 //!
 //! Everything that the engine and its store do to files goes through [`Fs`] and [`Handle`], so
 //! that another implementation can record the calls, inject errors, or build the states that a
-//! crash may leave. [`RealFs`] is the operating system. Only SQLite stands outside, with the
-//! index, which may be lost at any time.
+//! crash may leave. [`RealFs`] is the operating system; the simulated one is `sim`, behind the
+//! feature of that name. Only SQLite stands outside, with the index, which may be lost at any time.
 //!
 //! The trait holds just what is used. Names and order of effects are POSIX's: nothing is durable
 //! before a `sync`, a rename is atomic but may be lost or kept by itself until its folder is
 //! synced.
 
 mod real;
+#[cfg(feature = "sim")]
+pub mod sim;
 
 use std::ffi::OsString;
 use std::fmt;
@@ -252,6 +254,8 @@ fn create_dir_all_last(fs: &dyn Fs, path: &Path) -> io::Result<()> {
 fn existing_dir(fs: &dyn Fs, path: &Path, error: io::Error) -> io::Result<()> {
     match fs.stat(path) {
         Ok(stat) if stat.kind == FileKind::Dir => Ok(()),
+        // It is there, and why it cannot be looked at is the news.
+        Err(why) if error.kind() == io::ErrorKind::AlreadyExists => Err(why),
         _ => Err(error),
     }
 }
