@@ -287,21 +287,23 @@ fn make_durable(
     commit_path: &Path,
 ) -> Result<()> {
     let mut unsynced = inner.objects.take_unsynced_of(referred(records));
-    let folders: BTreeSet<_> = unsynced
+    let mut folders: BTreeSet<_> = unsynced
         .objects
         .keys()
         .filter_map(|digest| inner.objects.path(*digest).parent().map(Path::to_path_buf))
-        .chain(unsynced.dirs.iter().cloned())
         .collect();
     let singly = unsynced.objects.len() + folders.len() + 1;
     let result = if inner.syncs_whole && singly >= WHOLE_FROM {
         // It covers whatever else has been put in place, too.
         let rest = inner.objects.take_unsynced();
         unsynced.objects.extend(rest.objects);
-        unsynced.dirs.extend(rest.dirs);
         let root = &inner.layout.root;
         inner.root.sync_fs().map_err(StoreError::io("sync", root))
     } else {
+        if !folders.is_empty() {
+            // Whoever made them, perhaps a process that died before its own sync.
+            folders.insert(inner.layout.objects.clone());
+        }
         sync_singly(inner, &unsynced.objects.keys().copied().collect(), &folders)
             .and_then(|()| commit.sync().map_err(StoreError::io("sync", commit_path)))
     };

@@ -642,6 +642,12 @@ impl Inner {
             return Ok(lease);
         }
         let lease = Lease::acquire(self.fs.clone(), self.layout.clone())?;
+        // The folders that hold what is going to be written, whoever made them, perhaps a process
+        // that died at it.
+        let root = &self.layout.root;
+        self.fs
+            .sync_dir(root)
+            .map_err(StoreError::io("sync", root))?;
         // Best effort: litter is no reason to stop.
         let _ = lease::sweep(&*self.fs, &self.layout);
         Ok(self.lease.get_or_init(|| lease))

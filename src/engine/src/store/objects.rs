@@ -6,7 +6,7 @@
 //! refers to it either. That is why an object that is found in place when its bytes arrive again
 //! is read and compared, not trusted, and why it is synced again with the group that uses it.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -32,8 +32,6 @@ pub(crate) struct Objects {
 pub(crate) struct Unsynced {
     /// Object → whether this process put it there.
     pub(crate) objects: HashMap<Digest, bool>,
-    /// Folders that got new folders.
-    pub(crate) dirs: BTreeSet<PathBuf>,
 }
 
 impl Objects {
@@ -95,7 +93,7 @@ impl Objects {
                 self.fs
                     .remove_file(from)
                     .map_err(StoreError::io("remove", from))?;
-                self.note(digest, false, None);
+                self.note(digest, false);
                 return Ok(None);
             }
             Ok(false) => {
@@ -108,18 +106,16 @@ impl Objects {
         self.fs
             .set_mode(from, 0o444)
             .map_err(StoreError::io("make read-only", from))?;
-        let mut new_dir = None;
         match self.fs.rename(from, &to) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 let dir = to.parent().unwrap_or(&self.layout.objects);
                 fs::create_dir_all(&*self.fs, dir).map_err(StoreError::io("create", dir))?;
-                new_dir = Some(self.layout.objects.clone());
                 self.fs.rename(from, &to)
             }
             result => result,
         }
         .map_err(StoreError::io("create", &to))?;
-        self.note(digest, true, new_dir);
+        self.note(digest, true);
         Ok(warning)
     }
 
@@ -132,11 +128,10 @@ impl Objects {
         Ok(found == digest && length == size)
     }
 
-    fn note(&self, digest: Digest, created: bool, dir: Option<PathBuf>) {
+    fn note(&self, digest: Digest, created: bool) {
         let mut unsynced = self.unsynced();
         // One that this process created stays so when it arrives again.
         *unsynced.objects.entry(digest).or_default() |= created;
-        unsynced.dirs.extend(dir);
         drop(unsynced);
         // The bytes were hashed on their way in or just now.
         self.verified().insert(digest);
@@ -153,7 +148,6 @@ impl Objects {
         let objects = digests.filter_map(|digest| all.objects.remove_entry(&digest));
         Unsynced {
             objects: objects.collect(),
-            dirs: std::mem::take(&mut all.dirs),
         }
     }
 

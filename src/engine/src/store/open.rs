@@ -59,8 +59,12 @@ impl Store {
         let layout = Arc::new(Layout::new(root));
         let root = &layout.root;
         for folder in layout.folders() {
-            // A read-only cache can be read although some are missing; else the first use tells.
-            let _ = fs.create_dir(folder);
+            match fs.create_dir(folder) {
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+                // A read-only cache can be read although some are missing.
+                Err(error) if lease::is_read_only(&error) => {}
+                made => made.map_err(StoreError::io("create", folder))?,
+            }
         }
         let kind = fs.fs_kind(root).map_err(StoreError::io("open", root))?;
         let root_handle = fs.open(root).map_err(StoreError::io("open", root))?;

@@ -6,7 +6,6 @@ mod files;
 mod gc;
 mod index;
 mod objects;
-mod recorder;
 
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
