@@ -24,6 +24,9 @@ pub struct Found {
     pub size: u64,
     /// Why it cannot be read, if that is known already: a folder, a dangling link, a device.
     pub unusable: Option<String>,
+    /// Whether it is or may be a folder whose files are missing from the list, so that it matters
+    /// whatever its name.
+    pub hides_files: bool,
 }
 
 /// A source that cannot be listed.
@@ -126,6 +129,9 @@ impl Walk<'_> {
                 Ok(stat) if stat.kind == FileKind::Dir => {
                     self.subfolder(path, name, stat.dev, stat.ino);
                 }
+                Err(error) if entry.kind != FileKind::File && !is_broken_link(&error) => {
+                    self.unlisted(path, name, format!("cannot be read: {error}"));
+                }
                 stat => self.file(path, name, stat),
             }
         }
@@ -138,7 +144,7 @@ impl Walk<'_> {
             return;
         }
         if self.open.len() >= MAX_DEPTH {
-            self.unusable(path, name, format!("more than {MAX_DEPTH} folders deep"));
+            self.unlisted(path, name, format!("more than {MAX_DEPTH} folders deep"));
             return;
         }
         let before = self.found.len();
@@ -146,7 +152,7 @@ impl Walk<'_> {
         let walked = self.folder(&path, &format!("{name}/"));
         self.open.pop();
         match walked {
-            Err(error) => self.unusable(path, name, format!("cannot be listed: {error}")),
+            Err(error) => self.unlisted(path, name, format!("cannot be listed: {error}")),
             // An empty folder may look like a file by its name; whether that matters is for
             // whoever knows which extensions are wanted.
             Ok(()) if self.found.len() == before && path.extension().is_some() => {
@@ -167,6 +173,7 @@ impl Walk<'_> {
                 path,
                 size: stat.size,
                 unusable: None,
+                hides_files: false,
             }),
             Ok(_) => self.unusable(path, name, "no regular file".to_owned()),
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
@@ -183,8 +190,23 @@ impl Walk<'_> {
             path,
             size: 0,
             unusable: Some(reason),
+            hides_files: false,
         });
     }
+
+    /// A folder, or what may be one, whose files are not known.
+    fn unlisted(&mut self, path: PathBuf, name: String, reason: String) {
+        self.unusable(path, name, reason);
+        if let Some(last) = self.found.last_mut() {
+            last.hides_files = true;
+        }
+    }
+}
+
+/// Whether a link leads nowhere or to itself: then there are no files behind it.
+fn is_broken_link(error: &std::io::Error) -> bool {
+    let endless = rustix::io::Errno::LOOP.raw_os_error();
+    error.kind() == std::io::ErrorKind::NotFound || error.raw_os_error() == Some(endless)
 }
 
 fn extension(path: &Path) -> String {
@@ -267,5 +289,31 @@ mod tests {
         );
         assert_eq!(names(&root.join("b.wav"), &source(&[], &[])), ["b.wav"]);
         assert!(scan(&RealFs, &source(&[], &[]), &root.join("nope")).is_err());
+    }
+    #[test]
+    fn a_folder_that_cannot_be_listed_matters_whatever_its_name() {
+        use crate::fs::sim::{Error, Fault, SimFs};
+        let dir = tempfile::tempdir().unwrap();
+        let root = dir.path();
+        std::fs::create_dir(root.join("sub")).unwrap();
+        std::fs::write(root.join("sub/a.wav"), b"x").unwrap();
+        std::os::unix::fs::symlink("endless", root.join("endless")).unwrap();
+        let listed = scan(&RealFs, &source(&[], &[]), root).unwrap();
+        let hiding = |found: &[Found]| -> Vec<String> {
+            let hiding = found.iter().filter(|f| f.hides_files);
+            hiding.map(|f| f.name.clone()).collect()
+        };
+        assert_eq!(hiding(&listed), [""; 0]);
+        for call in [2, 3] {
+            let fs = SimFs::new(root, &[]).unwrap();
+            let (error, lasting) = (Error::Device, true);
+            fs.fail(Fault::At {
+                call,
+                error,
+                lasting,
+            });
+            let found = scan(&fs, &source(&[], &[]), root).unwrap();
+            assert!(hiding(&found).contains(&"sub".to_owned()), "{found:?}");
+        }
     }
 }

@@ -90,7 +90,9 @@ impl Session<'_> {
                 .into_iter()
                 .map(|found| {
                     let takes = |stage: &usize| graph.stages[*stage].stage.takes(&found.extension);
-                    let taken = stages.iter().any(takes);
+                    // Work without the files of a folder that cannot be listed would pass for
+                    // work on all of them.
+                    let taken = found.hides_files || stages.iter().any(takes);
                     SourceFile {
                         failed: found.unusable.clone().filter(|_| taken),
                         digest: None,
