@@ -6,7 +6,7 @@ use serde_json::Value;
 use stage_core::{Digest, Part};
 
 use crate::error::EngineError;
-use crate::session::{Node, NodeIndex, Readiness, Session, State};
+use crate::session::{Node, NodeIndex, PREVIOUS, Readiness, Session, State};
 use crate::store::Latest;
 
 /// One part of a key that differs from the last time.
@@ -106,7 +106,12 @@ impl Session<'_> {
             return Ok(Cause::Failed(reason.clone()));
         }
         let mut changes = self.settings_changes(node, latest);
-        for (port, now) in self.inputs_now(index, node)? {
+        let mut inputs = self.inputs_now(index, node)?;
+        // A port that is no longer connected has changed, too.
+        for port in latest.inputs.keys().filter(|port| *port != PREVIOUS) {
+            inputs.entry(port.clone()).or_default();
+        }
+        for (port, now) in inputs {
             let before = latest.inputs.get(&port).cloned().unwrap_or_default();
             if before != now {
                 changes.push(input_change(&port, &before, &now));

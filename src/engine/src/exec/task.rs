@@ -158,7 +158,7 @@ impl Shop<'_> {
         self.project
             .fs
             .create_dir(&out)
-            .map_err(StageError::io("creating an output folder"))?;
+            .map_err(StageError::io(format!("creating `{}`", out.display())))?;
         let scratch = self.scratch(task, &holder)?;
         let job = self.job(task, out, scratch.as_ref())?;
         let bytes = read_bytes(&job);
@@ -376,8 +376,9 @@ impl Shop<'_> {
 
     /// Refuses a result if the source file is not the one that was hashed.
     fn unchanged(&self, path: &Path, sig: &StatSig) -> Result<(), StageError> {
-        let now = self.project.fs.stat(path).map(|stat| StatSig::from(&stat));
-        if now.is_ok_and(|now| now == *sig) {
+        let now = self.project.fs.stat(path);
+        let now = now.map_err(StageError::io(format!("reading `{}`", path.display())))?;
+        if StatSig::from(&now) == *sig {
             return Ok(());
         }
         Err(StageError::Environment(
