@@ -40,6 +40,9 @@ pub(crate) fn run(root: &Path, torch: Torch) -> Result<()> {
     let mut build = cargo(&steps, &["build"], &["--bins"]);
     steps.run("executables", &mut build)?;
     let mut test = cargo(&steps, &["test"], &[]);
+    if std::env::var_os("PIPELINE_BATTERY").is_none() {
+        test.env("PIPELINE_BATTERY", "ci");
+    }
     steps.run("tests", &mut test)?;
     let mut doc = cargo(&steps, &["doc"], &["--no-deps"]);
     steps.run("documentation", doc.env("RUSTDOCFLAGS", DOC_FLAGS))?;

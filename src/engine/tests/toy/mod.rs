@@ -13,10 +13,11 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
-use engine::fs::RealFs;
-use engine::store::{Store, StoreOptions};
+use engine::fs::Fs;
+use engine::store::{Store, StoreError, StoreOptions};
 use engine::{
-    Config, Ending, Observer, Program, Project, Request, RunEvent, Session, Setting, Summary,
+    Config, Ending, EngineError, FileStatus, Observer, Program, Project, Request, RunEvent,
+    Session, Setting, Summary,
 };
 use serde::{Deserialize, Serialize};
 use stage_core::{
@@ -269,6 +270,10 @@ pub struct Run {
     pub failed: Vec<String>,
     /// The files of the artifact of `tell`, else of `sum`.
     pub result: String,
+    /// Files that could not be read, with the reason.
+    pub unread: Vec<String>,
+    /// Every file of every artifact, as `stage item name`, with its bytes.
+    pub everything: BTreeMap<String, Vec<u8>>,
 }
 
 #[derive(Default)]
@@ -301,7 +306,7 @@ impl Observer for Ear {
 
 impl Toy {
     pub fn new(files: &[(&str, &str)]) -> Self {
-        let dir = tempfile::tempdir().unwrap();
+        let dir = temporary();
         fs::create_dir(dir.path().join("corpus")).unwrap();
         let toy = Self {
             dir,
@@ -328,31 +333,18 @@ impl Toy {
     }
 
     pub fn project(&self, settings: &[&str]) -> Project {
-        let settings: Vec<Setting> = settings
-            .iter()
-            .map(|text| Setting {
-                flag: "--set".into(),
-                text: (*text).into(),
-            })
-            .collect();
-        let file = self.dir.path().join("pipeline.toml");
-        let config = Config::parse(&file, self.toml.clone(), &registry(), &settings)
-            .unwrap_or_else(|e| panic!("{e}"));
-        let mut options = StoreOptions::new(|warning| eprintln!("warning: {warning}"));
-        options.state_dir = Some(self.dir.path().join("state"));
-        Project {
-            config,
-            name: "toy".into(),
-            store: Store::open(&self.cache(), options).unwrap(),
-            fs: Arc::new(RealFs),
-            registry: registry(),
-            worker: Program {
-                path: "/nonexistent".into(),
-                args: vec![],
-            },
-            programs: PathBuf::new(),
-            version: "test".into(),
-        }
+        let options = StoreOptions::new(|warning| eprintln!("warning: {warning}"));
+        self.open(&self.cache(), options, settings).unwrap()
+    }
+
+    /// The project with its cache at `cache`, the store and the engine on the disk of `options`.
+    pub fn open(
+        &self,
+        cache: &Path,
+        options: StoreOptions,
+        settings: &[&str],
+    ) -> Result<Project, StoreError> {
+        open(self.dir.path(), &self.toml, cache, options, settings)
     }
 
     pub fn request(&self) -> Request {
@@ -372,27 +364,115 @@ impl Toy {
     }
 }
 
+/// The project in the folder `dir`, with its cache at `cache`.
+pub fn open(
+    dir: &Path,
+    toml: &str,
+    cache: &Path,
+    mut options: StoreOptions,
+    settings: &[&str],
+) -> Result<Project, StoreError> {
+    let settings: Vec<Setting> = settings
+        .iter()
+        .map(|text| Setting {
+            flag: "--set".into(),
+            text: (*text).into(),
+        })
+        .collect();
+    let file = dir.join("pipeline.toml");
+    let config = Config::parse(&file, toml.to_owned(), &registry(), &settings)
+        .unwrap_or_else(|e| panic!("{e}"));
+    options.state_dir = Some(dir.join("state"));
+    let fs: Arc<dyn Fs> = options.fs.clone();
+    Ok(Project {
+        config,
+        name: "toy".into(),
+        store: Store::open(cache, options)?,
+        fs,
+        registry: registry(),
+        worker: Program {
+            path: "/nonexistent".into(),
+            args: vec![],
+        },
+        programs: PathBuf::new(),
+        version: "test".into(),
+    })
+}
+
+/// A folder that vanishes with the value; in memory where that is at hand, as nothing here has to
+/// outlive the machine.
+pub fn temporary() -> tempfile::TempDir {
+    let memory = Path::new("/dev/shm");
+    let dir = if memory.is_dir() {
+        tempfile::tempdir_in(memory)
+    } else {
+        tempfile::tempdir()
+    };
+    dir.unwrap()
+}
+
 pub fn run_project(project: &Project, request: Request) -> Run {
+    try_run(project, request).unwrap()
+}
+
+pub fn try_run(project: &Project, request: Request) -> Result<Run, EngineError> {
     let ear = Ear::default();
     let cancel = Cancel::default();
-    let mut session = Session::prepare(project, request, &cancel).unwrap();
-    let summary = session.execute(&ear, &cancel).unwrap();
+    let mut session = Session::prepare(project, request, &cancel)?;
+    let summary = session.execute(&ear, &cancel)?;
     let artifact = session.artifact("tell").or_else(|| session.artifact("sum"));
-    let result = artifact.map(|artifact| {
-        let input = project.store.input(&artifact.tree()).unwrap();
-        let texts = input.paths.values().map(|p| fs::read_to_string(p).unwrap());
-        texts.collect::<Vec<_>>().join("|")
+    let everything = everything(project, &session)?;
+    let intake = session.intake().into_values().flatten();
+    let unread = intake.filter_map(|(name, status)| match status {
+        FileStatus::Failed {
+            stage: None,
+            reason,
+        } => Some(format!("{name}: {reason}")),
+        _ => None,
     });
+    let result = match artifact {
+        Some(artifact) => {
+            let input = project.store.input(&artifact.tree())?;
+            let texts = input.paths.values().map(|p| fs::read_to_string(p).unwrap());
+            texts.collect::<Vec<_>>().join("|")
+        }
+        None => String::new(),
+    };
     let mut executed = ear.executed.into_inner().unwrap();
     executed.sort();
     let mut failed = ear.failed.into_inner().unwrap();
     failed.sort();
-    Run {
+    Ok(Run {
         summary,
         executed,
         failed,
-        result: result.unwrap_or_default(),
+        result,
+        unread: unread.collect(),
+        everything,
+    })
+}
+
+/// Reads every file of every artifact, as a reader of the cache would.
+fn everything(
+    project: &Project,
+    session: &Session<'_>,
+) -> Result<BTreeMap<String, Vec<u8>>, StoreError> {
+    let mut all = BTreeMap::new();
+    for stage in &session.graph().stages {
+        let stage = stage.name.as_str();
+        let items = session.item_artifacts(stage);
+        let items = items
+            .into_iter()
+            .map(|(_, item, artifact)| (item, artifact));
+        let whole = session.artifact(stage).map(|artifact| ("", artifact));
+        for (item, artifact) in items.chain(whole) {
+            for (name, entry) in &artifact.tree().0 {
+                let bytes = project.store.read_object(entry)?;
+                all.insert(format!("{stage} {item} {name}"), bytes);
+            }
+        }
     }
+    Ok(all)
 }
 
 /// Every object of a cache, by name, with its content.
