@@ -24,6 +24,7 @@ impl Preset {
             hidden_size: 256,
             num_layers: 2,
             dropout: 0.1,
+            input_noise: 0.0,
             batch_size: 16,
             chunk: 64,
             learning_rate: 2e-3,
@@ -93,6 +94,8 @@ pub struct ResidualConfig {
     pub num_layers: u32,
     /// Share of values dropped after each layer while training.
     pub dropout: f64,
+    /// Deviation of the noise on the frames that are given while training.
+    pub input_noise: f64,
     /// Frames that the local convolution sees: the present one and those before it.
     pub history: u32,
     /// Channels of the local convolution.
@@ -105,6 +108,7 @@ impl Default for ResidualConfig {
             hidden_size: 256,
             num_layers: 2,
             dropout: 0.1,
+            input_noise: 0.0,
             history: 4,
             channels: 8,
         }

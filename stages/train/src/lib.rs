@@ -51,6 +51,9 @@ pub struct Train {
     pub num_layers: u32,
     /// Share of values dropped between layers while training.
     pub dropout: f64,
+    /// Deviation of the noise that is added to the frames given while training, in deviations of
+    /// their bins (residual): a model that learns to mend its input strays less on its own.
+    pub input_noise: f64,
     /// Parallel streams (residual) or windows (s0) in a step.
     pub batch_size: u32,
     /// Frames that a step goes back in time; s0: the window.
@@ -77,7 +80,7 @@ pub struct Train {
     pub save_every: u32,
     /// CPU threads of libtorch. Part of the result: another number gives other low bits.
     pub threads: u32,
-    /// Seed of weights, order and dropout.
+    /// Seed of weights, order, dropout and noise.
     pub seed: u64,
     /// A model file whose weights to begin with.
     pub init_from: Option<FileParam>,
@@ -99,6 +102,7 @@ impl Train {
                 hidden_size: self.hidden_size,
                 num_layers: self.num_layers,
                 dropout: self.dropout,
+                input_noise: self.input_noise,
                 ..ResidualConfig::default()
             }),
             Preset::S0 => Architecture::S0(S0Config {
@@ -113,7 +117,7 @@ impl Train {
 
 impl Kind for Train {
     const KIND: &'static str = "train";
-    const VERSION: u32 = 2;
+    const VERSION: u32 = 3;
     const ABOUT: &'static str = "trains a next-frame model on a data set";
 }
 
@@ -148,6 +152,11 @@ impl Stage for Train {
         count("threads", self.threads, 256)?;
         count("save_every", self.save_every, 1_000_000)?;
         range("dropout", &self.dropout, 0.0..=0.95, "")?;
+        range("input_noise", &self.input_noise, 0.0..=2.0, "")?;
+        if self.preset == Preset::S0 && self.input_noise > 0.0 {
+            let message = "preset `s0` takes its frames as they are";
+            return Err(ParamError::new("input_noise", message).hint("leave it out"));
+        }
         range("learning_rate", &self.learning_rate, 1e-9..=1.0, "")?;
         range("weight_decay", &self.weight_decay, 0.0..=1.0, "")?;
         range("clip", &self.clip, 0.0..=1e6, "")?;
@@ -245,6 +254,8 @@ mod tests {
         );
         for (params, key) in [
             (json!({"dropout": 1.5}), "dropout"),
+            (json!({"input_noise": -0.1}), "input_noise"),
+            (json!({"preset": "s0", "input_noise": 0.1}), "input_noise"),
             (json!({"chunk": 1}), "chunk"),
             (json!({"learning_rate": -1.0}), "learning_rate"),
             (json!({"max_steps": 0}), "max_steps"),

@@ -274,7 +274,11 @@ impl NextFrame for Residual {
         let x = self.normalise(&chunk.rows)?; // (B, T + 1, F)
         let frames = x.size3()?.1 - 1;
         let target = x.f_narrow(1, 1, frames)?;
-        let x = x.f_narrow(1, 0, frames)?;
+        let mut x = x.f_narrow(1, 0, frames)?;
+        if self.config.input_noise > 0.0 {
+            // Towards the true next frame all the same: the net learns to come back.
+            x = x.f_add(&x.f_randn_like()?.f_mul_scalar(self.config.input_noise)?)?;
+        }
         let state = self.entering(&x, &chunk.reset, state)?;
         let (mean, state) = self.forward(&x, &state, true)?;
         let weight = &chunk.weight; // (B, T)
