@@ -1,0 +1,529 @@
+#!/usr/bin/env python3
+"""Measures `pipeline` beside its peers; see README.md.
+
+measure.py [FIGURE ...] [--out FILE] [--rounds N] [--pipeline PATH] [--work DIR] [--list]
+"""
+
+import argparse
+import json
+import os
+import platform
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+import wave
+from dataclasses import dataclass
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+ROOT = HERE.parent.parent
+PEERS = ROOT / "target" / "peers"
+BIN = PEERS / "venv" / "bin"
+XVC = PEERS / "xvc" / "bin" / "xvc"
+
+
+@dataclass
+class Row:
+    """One comparison of the table."""
+
+    figure: str
+    ours: str
+    peer: str
+    theirs: str
+    ratio: float
+    goal: str
+
+
+@dataclass
+class Took:
+    """A command's wall time in seconds and its largest resident set in MB."""
+
+    seconds: float
+    megabytes: float
+
+
+FIGURES = {}
+
+
+def figure(name):
+    def keep(function):
+        FIGURES[name] = function
+        return function
+
+    return keep
+
+
+def call(command, cwd, env=None):
+    """Runs to the end; fails loudly."""
+    begun = time.monotonic()
+    with tempfile.TemporaryFile() as said:
+        process = subprocess.Popen(
+            [str(part) for part in command],
+            cwd=cwd,
+            env={**os.environ, **(env or {})},
+            stdout=said,
+            stderr=subprocess.STDOUT,
+        )
+        _, status, usage = os.wait4(process.pid, 0)
+        seconds = time.monotonic() - begun
+        process.returncode = os.waitstatus_to_exitcode(status)
+        if process.returncode != 0:
+            said.seek(0)
+            tail = said.read()[-2000:].decode(errors="replace")
+            sys.exit(f"{command} in {cwd} gave {process.returncode}:\n{tail}")
+    unit = 1024 if platform.system() == "Linux" else 1024 * 1024
+    return Took(seconds, usage.ru_maxrss / unit)
+
+
+def paired(rounds, *commands):
+    """Each command in turn, `rounds` times: lists of what they took."""
+    lists = [[] for _ in commands]
+    for _ in range(rounds):
+        for taken, command in zip(lists, commands):
+            taken.append(command())
+    return lists
+
+
+def median(taken):
+    return statistics.median(took.seconds for took in taken)
+
+
+def peak(taken):
+    return max(took.megabytes for took in taken)
+
+
+def ratio_of(mine, theirs):
+    """Median over the rounds of ours / theirs."""
+    return statistics.median(a.seconds / b.seconds for a, b in zip(mine, theirs))
+
+
+def shown(seconds):
+    return f"{seconds * 1000:.0f} ms" if seconds < 10 else f"{seconds:.1f} s"
+
+
+# Corpora
+
+
+def small_files(folder, count):
+    """`count` different WAV files of 4 KiB."""
+    data = folder / "data"
+    if len(list(data.glob("*.wav"))) == count:
+        return
+    shutil.rmtree(data, ignore_errors=True)
+    data.mkdir(parents=True)
+    for i in range(count):
+        write_small(data / f"f{i:06d}.wav")
+
+
+def write_small(path):
+    with wave.open(str(path), "wb") as out:
+        out.setparams((1, 2, 22_050, 0, "NONE", ""))
+        out.writeframes(os.urandom(4096 - 44))
+
+
+def music(folder, minutes=48, files=16):
+    """Stereo WAV at 44.1 kHz: chords of decaying partials, and a little noise."""
+    import numpy as np
+
+    if len(list(folder.glob("*.wav"))) == files:
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    rate = 44_100
+    for number in range(files):
+        draw = np.random.default_rng(number)
+        seconds = minutes * 60 // files
+        sound = np.zeros((seconds * rate, 2), np.float32)
+        for beat in range(0, seconds * 2 - 4):
+            at, length = beat * rate // 2, 2 * rate
+            time_axis = np.arange(length, dtype=np.float32) / rate
+            note = np.zeros(length, np.float32)
+            for pitch in draw.choice(np.arange(40, 84), 3, replace=False):
+                base = 440 * 2 ** ((pitch - 69) / 12)
+                for partial in range(1, 9):
+                    decay = np.exp(-time_axis * partial * 1.5) / partial
+                    note += decay * np.sin(2 * np.pi * base * partial * time_axis)
+            pan = draw.uniform(0.3, 0.7)
+            sound[at : at + length, 0] += note * pan
+            sound[at : at + length, 1] += note * (1 - pan)
+        sound += draw.normal(0, 1e-3, sound.shape).astype(np.float32)
+        sound *= 0.8 / np.abs(sound).max()
+        with wave.open(str(folder / f"{number:02d}.wav"), "wb") as out:
+            out.setparams((2, 2, rate, 0, "NONE", ""))
+            out.writeframes((sound * 32767).astype("<i2").tobytes())
+
+
+# Projects of two stages over `folder/data`
+
+
+class Ours:
+    def __init__(self, options, folder, corpus="data", **params):
+        self.program, self.folder = options.pipeline, folder
+        folder.mkdir(parents=True, exist_ok=True)
+        file = folder / "pipeline.toml"
+        file.unlink(missing_ok=True)
+        call([self.program, "init", ".", "--corpus", corpus], folder)
+        text = file.read_text()
+        for key, value in params.items():
+            stage, key = key.split("__")
+            text = text.replace(f"[stages.{stage}]\n", f"[stages.{stage}]\n{key} = {value}\n")
+        file.write_text(text)
+
+    def run(self, stage, *more, env=None):
+        return call([self.program, "run", stage, "--quiet", *more], self.folder, env)
+
+    def events(self, stage, *more):
+        command = [self.program, "run", stage, "--json", *more]
+        begun = time.monotonic()
+        out = subprocess.run(command, cwd=self.folder, check=True, capture_output=True).stdout
+        return time.monotonic() - begun, [json.loads(line) for line in out.splitlines()]
+
+
+def dvc_project(folder):
+    if not (folder / ".dvc").exists():
+        dvc = BIN / "dvc"
+        call(["git", "init", "-q", "."], folder)
+        call([dvc, "init", "-q"], folder)
+        call([dvc, "config", "core.analytics", "false"], folder)
+        one = ["stage", "add", "-q", "-n", "one", "-d", "data", "-o", "one.txt"]
+        call([dvc, *one, "ls data > one.txt"], folder)
+        two = ["stage", "add", "-q", "-n", "two", "-d", "one.txt", "-o", "two.txt"]
+        call([dvc, *two, "wc -l < one.txt > two.txt"], folder)
+        call([dvc, "repro", "-q"], folder)
+    return lambda: call([BIN / "dvc", "repro", "-q"], folder)
+
+
+def xvc_project(folder):
+    if not XVC.exists():
+        return None
+    if not (folder / ".xvc").exists():
+        step = [XVC, "pipeline", "step"]
+        call(["git", "init", "-q", "."], folder)
+        call([XVC, "init"], folder)
+        call([*step, "new", "--step-name", "one", "--command", "ls data > one.txt"], folder)
+        call([*step, "dependency", "--step-name", "one", "--glob", "data/*"], folder)
+        call([*step, "output", "--step-name", "one", "--output-file", "one.txt"], folder)
+        call([*step, "new", "--step-name", "two", "--command", "wc -l < one.txt > two.txt"], folder)
+        call([*step, "dependency", "--step-name", "two", "--file", "one.txt"], folder)
+        call([*step, "output", "--step-name", "two", "--output-file", "two.txt"], folder)
+        call([XVC, "pipeline", "run"], folder)
+    return lambda: call([XVC, "pipeline", "run"], folder)
+
+
+def ninja_project(folder):
+    if not (folder / ".ninja_log").exists():
+        names = sorted(path.name for path in (folder / "data").iterdir())
+        lines = ["rule one", "  command = : > $out", "rule two", "  command = : > $out"]
+        lines += [f"build one/{name}: one data/{name}" for name in names]
+        lines += ["build two: two | $"]
+        lines += [f"  one/{name} $" for name in names] + [""]
+        (folder / "build.ninja").write_text("\n".join(lines))
+        call([BIN / "ninja"], folder)
+    return lambda: call([BIN / "ninja"], folder)
+
+
+def copies(options, name, count):
+    """The same files in a folder for each tool, so that none walks over another's cache."""
+    base = options.work / f"{name}-{count}"
+    small_files(base / "origin", count)
+    for tool in ("ours", "dvc", "xvc", "ninja"):
+        if not (base / tool / "data").exists():
+            (base / tool).mkdir(exist_ok=True)
+            shutil.copytree(base / "origin" / "data", base / tool / "data")
+    return base
+
+
+def two_stages(options, base):
+    ours = Ours(options, base / "ours", decode__min_duration="0.0")
+    ours.run("featurize")
+    ours.run("featurize")
+    return ours
+
+
+# Figures
+
+
+def noop(options, count, peers, goals, *more):
+    base = copies(options, "noop", count)
+    ours = two_stages(options, base)
+    made = {name: make(base / name) for name, make in peers.items()}
+    made = {name: command for name, command in made.items() if command}
+    mine, *theirs = paired(options.rounds, lambda: ours.run("featurize", *more), *made.values())
+    label = f"no-op run, {count:,} files" + "".join(f", `{flag}`" for flag in more)
+    about = f"{shown(median(mine))}, {peak(mine):.0f} MB"
+    for (name, _), taken in zip(made.items(), theirs):
+        other = f"{shown(median(taken))}, {peak(taken):.0f} MB"
+        yield Row(label, about, name, other, ratio_of(mine, taken), goals[name])
+
+
+@figure("noop-10k")
+def noop_10k(options):
+    peers = {"dvc": dvc_project, "xvc": xvc_project, "ninja": ninja_project}
+    yield from noop(options, 10_000, peers, {"dvc": "≤ 1/15", "xvc": "≤ 1/5", "ninja": "≤ 1.3"})
+
+
+@figure("noop-100k")
+def noop_100k(options):
+    peers = {"dvc": dvc_project, "ninja": ninja_project}
+    yield from noop(options, 100_000, peers, {"dvc": "≤ 1/20", "ninja": "≤ 1"})
+
+
+@figure("noop-100k-cold")
+def noop_100k_cold(options):
+    """Without a warm page cache, which only root can empty."""
+    drop = Path("/proc/sys/vm/drop_caches")
+    if not os.access(drop, os.W_OK):
+        print("noop-100k-cold is left out: only root may drop the page cache", file=sys.stderr)
+        return
+    base = copies(options, "noop", 100_000)
+    ours = two_stages(options, base)
+    ninja = ninja_project(base / "ninja")
+
+    def cold(command):
+        os.sync()
+        drop.write_text("3")
+        return command()
+
+    mine, theirs = paired(
+        options.rounds, lambda: cold(lambda: ours.run("featurize")), lambda: cold(ninja)
+    )
+    label, ratio = "no-op run, 100,000 files, cold", ratio_of(mine, theirs)
+    yield Row(label, shown(median(mine)), "ninja", shown(median(theirs)), ratio, "≤ 1")
+
+
+@figure("paranoid")
+def paranoid(options):
+    yield from noop(options, 10_000, {"dvc": dvc_project}, {"dvc": "≤ 1/8"}, "--paranoid")
+
+
+@figure("added")
+def added(options):
+    """Time of a run after one file was added, less the seconds of that file's own actions."""
+    base = copies(options, "added", 10_000)
+    ours, dvc = two_stages(options, base), dvc_project(base / "dvc")
+    count = iter(range(10**6))
+
+    def mine():
+        write_small(base / "ours" / "data" / f"new{next(count)}-{time.time_ns()}.wav")
+        seconds, events = ours.events("featurize")
+        work = sum(e["seconds"] for e in events if e["event"] == "action")
+        return Took(seconds - work, 0)
+
+    def theirs():
+        write_small(base / "dvc" / "data" / f"new{next(count)}-{time.time_ns()}.wav")
+        return dvc()
+
+    mine, theirs = paired(options.rounds, mine, theirs)
+    ratio = ratio_of(mine, theirs)
+    label = "one file added to 10,000, beyond its own work"
+    yield Row(label, shown(median(mine)), "dvc", shown(median(theirs)), ratio, "≤ 1/50")
+
+
+@figure("per-item")
+def per_item(options):
+    """Cold and durable, per tiny item: decoding 4 KiB beside a Snakemake job that does nothing."""
+    many, jobs = 4000, 200
+    base = options.work / "per-item"
+    small_files(base, many)
+    ours = Ours(options, base, decode__min_duration="0.0")
+    snake = base / "snake"
+    snake.mkdir(exist_ok=True)
+    (snake / "Snakefile").write_text(
+        f"rule all:\n    input: expand('out/{{i}}', i=range({jobs}))\n"
+        "rule one:\n    output: 'out/{i}'\n    shell: ': > {output}'\n"
+    )
+
+    def mine():
+        shutil.rmtree(base / ".pipeline", ignore_errors=True)
+        return Took(ours.run("decode").seconds / many, 0)
+
+    def theirs():
+        shutil.rmtree(snake / "out", ignore_errors=True)
+        shutil.rmtree(snake / ".snakemake", ignore_errors=True)
+        command = [BIN / "snakemake", "--quiet", "all", "--cores", str(os.cpu_count())]
+        return Took(call(command, snake).seconds / jobs, 0)
+
+    mine, theirs = paired(options.rounds, mine, theirs)
+    micro = f"{median(mine) * 1e6:.0f} µs"
+    other = f"{median(theirs) * 1e6:.0f} µs"
+    yield Row("per tiny item, cold", micro, "snakemake", other, ratio_of(mine, theirs), "≤ 1/100")
+
+
+@figure("featurize")
+def featurize(options):
+    corpus = options.work / "music"
+    music(corpus)
+    # Magnitude and phase as the peers store them, and what is stored by default.
+    same = dict(featurize__dtype='"f32"', featurize__magnitude='"linear"', featurize__phase="true")
+    alike = Ours(options, options.work / "alike", corpus=corpus, **same)
+    default = Ours(options, options.work / "default", corpus=corpus)
+
+    def fresh(project):
+        shutil.rmtree(project.folder / ".pipeline", ignore_errors=True)
+        return project.run("featurize")
+
+    def peer(script):
+        out = options.work / "peer-out"
+        shutil.rmtree(out, ignore_errors=True)
+        return call([BIN / "python", HERE / script, corpus, out, "22050", "1024", "256"], HERE)
+
+    taken = paired(
+        options.rounds,
+        lambda: fresh(alike),
+        lambda: fresh(default),
+        lambda: peer("featurize_librosa.py"),
+        lambda: peer("featurize_torch.py"),
+    )
+    as_peers, as_usual, *peers = taken
+    for label, mine, goal in [
+        ("48 minutes to spectra, f32 as the peers", as_peers, "≤ 1/2"),
+        ("48 minutes to spectra, default storage", as_usual, "≤ 1/3"),
+    ]:
+        for name, theirs in zip(("librosa", "torch.stft"), peers):
+            ratio = ratio_of(mine, theirs)
+            yield Row(label, shown(median(mine)), name, shown(median(theirs)), ratio, goal)
+
+
+@figure("threads")
+def threads(options):
+    corpus = options.work / "music"
+    music(corpus)
+    project = Ours(options, options.work / "default", corpus=corpus)
+
+    def jobs(count):
+        project.run("decode")
+        shutil.rmtree(options.work / "cache", ignore_errors=True)
+        shutil.copytree(project.folder / ".pipeline", options.work / "cache")
+        cache = ("--cache", options.work / "cache", "--jobs", str(count))
+        return project.run("featurize", *cache)
+
+    shutil.rmtree(project.folder / ".pipeline", ignore_errors=True)
+    one, two = paired(options.rounds, lambda: jobs(1), lambda: jobs(2))
+    label, ratio = "featurize with `--jobs 1`", ratio_of(one, two)
+    yield Row(label, shown(median(one)), "`--jobs 2`", shown(median(two)), ratio, "≥ 1.8")
+
+
+@figure("loader")
+def loader(options):
+    import loaders
+
+    ours = options.pipeline.with_name("examples") / "loader"
+    if not ours.exists():
+        sys.exit("build it first: cargo build --release -p pipeline-torch --example loader")
+
+    def rate(command):
+        return lambda: json.loads(subprocess.check_output([str(c) for c in command]))["gb_per_s"]
+
+    loaders.prepare(options.work / "samples")
+    commands = {"memcpy": rate([ours, "memcpy"])}
+    for name in ("datasets", "webdataset", "mosaicml"):
+        script = [BIN / "python", HERE / "loaders.py", options.work / "samples", name]
+        commands[name] = rate(script)
+    mine, *theirs = paired(options.rounds, rate([ours, "loader"]), *commands.values())
+    goals = {"memcpy": "≥ 0.5", "datasets": "≥ 5", "webdataset": "≥ 8", "mosaicml": "≥ 8"}
+    about = f"{statistics.median(mine):.2f} GB/s"
+    for name, rates in zip(commands, theirs):
+        ratio = statistics.median(a / b for a, b in zip(mine, rates))
+        other = f"{statistics.median(rates):.2f} GB/s"
+        yield Row("shuffled batches into a tensor", about, name, other, ratio, goals[name])
+
+
+@figure("verify")
+def verify(options):
+    """Of the cache that 48 minutes of features fill, warm, beside bare BLAKE3 of its objects."""
+    corpus = options.work / "music"
+    music(corpus)
+    same = dict(featurize__dtype='"f32"', featurize__magnitude='"linear"', featurize__phase="true")
+    project = Ours(options, options.work / "alike", corpus=corpus, **same)
+    project.run("featurize")
+    objects = project.folder / ".pipeline" / "objects"
+    size = sum(path.stat().st_size for path in objects.rglob("*") if path.is_file())
+    bare = [BIN / "python", HERE / "bare_blake3.py", objects]
+    mine, theirs = paired(
+        options.rounds,
+        lambda: call([options.pipeline, "verify"], project.folder),
+        lambda: Took(float(subprocess.check_output([str(b) for b in bare])), 0),
+    )
+    rates = [size / 1e9 / median(taken) for taken in (mine, theirs)]
+    ratio = statistics.median(b.seconds / a.seconds for a, b in zip(mine, theirs))
+    label = f"verify of a warm cache of {size / 1e9:.1f} GB"
+    yield Row(label, f"{rates[0]:.2f} GB/s", "blake3", f"{rates[1]:.2f} GB/s", ratio, "≥ 0.8")
+
+
+@figure("durability")
+def durability(options):
+    """The same work with every fsync a no-op."""
+    base = options.work / "per-item"
+    small_files(base, 4000)
+    ours = Ours(options, base, decode__min_duration="0.0")
+    shim = options.work / "nosync.so"
+    calls = ["fsync", "fdatasync", "syncfs"]
+    source = "".join(f"int {name}(int fd) {{ (void)fd; return 0; }}\n" for name in calls)
+    compiler = ["cc", "-shared", "-fPIC", "-x", "c", "-o", str(shim), "-"]
+    subprocess.run(compiler, input=source, text=True, check=True)
+
+    def cold(env):
+        shutil.rmtree(base / ".pipeline", ignore_errors=True)
+        os.sync()
+        return ours.run("decode", env=env)
+
+    durable, none = paired(
+        options.rounds, lambda: cold({}), lambda: cold({"LD_PRELOAD": str(shim)})
+    )
+    label, ratio = "4,000 tiny items, durable", ratio_of(durable, none)
+    yield Row(label, shown(median(durable)), "no fsync", shown(median(none)), ratio, "≤ 1.15")
+
+
+def table(rows):
+    yield "| figure | pipeline | peer | theirs | ratio | goal |"
+    yield "|---|---|---|---|---|---|"
+    for row in rows:
+        small = row.ratio < 1 / 3
+        ratio = f"1/{1 / row.ratio:.1f}" if small else f"{row.ratio:.2f}"
+        yield f"| {row.figure} | {row.ours} | {row.peer} | {row.theirs} | {ratio} | {row.goal} |"
+
+
+def machine():
+    model = platform.processor() or platform.machine()
+    info = Path("/proc/cpuinfo")
+    if info.exists():
+        names = [line for line in info.read_text().splitlines() if line.startswith("model name")]
+        model = names[0].split(":")[1].strip() if names else model
+    return f"{model}, {os.cpu_count()} cores, {platform.system()} {platform.release()}"
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("figures", nargs="*")
+    parser.add_argument("--out", type=Path, help="replace the table between the marks in this file")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--pipeline", type=Path, default=ROOT / "target/release/pipeline")
+    parser.add_argument("--work", type=Path, default=PEERS / "work")
+    parser.add_argument("--list", action="store_true")
+    options = parser.parse_args()
+    if options.list:
+        print("\n".join(FIGURES))
+        return
+    options.pipeline = options.pipeline.resolve()
+    options.work = options.work.resolve()
+    options.work.mkdir(parents=True, exist_ok=True)
+    rows = []
+    for name in options.figures or FIGURES:
+        if name not in FIGURES:
+            sys.exit(f"there is no figure `{name}`; --list names them")
+        for row in FIGURES[name](options):
+            rows.append(row)
+            print(list(table([row]))[-1], flush=True)
+    lines = [f"{machine()}; medians of {options.rounds} rounds.", "", *table(rows)]
+    if options.out:
+        begin, end = "<!-- measured -->", "<!-- end -->"
+        head, _, rest = options.out.read_text().partition(begin)
+        _, _, tail = rest.partition(end)
+        text = "\n".join([head + begin, "", *lines, "", end + tail])
+        options.out.write_text(text)
+
+
+if __name__ == "__main__":
+    main()
