@@ -95,6 +95,7 @@ pub struct ResidualConfig {
     /// Share of values dropped after each layer while training.
     pub dropout: f64,
     /// Deviation of the noise on the frames that are given while training.
+    #[serde(default)]
     pub input_noise: f64,
     /// Frames that the local convolution sees: the present one and those before it.
     pub history: u32,

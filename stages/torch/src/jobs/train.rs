@@ -177,7 +177,12 @@ impl<'a> Run<'a> {
         } else {
             return Ok(());
         };
-        model_file::load_weights(&path, self.learner.model.as_mut(), &architecture)
+        // In the store it is named by its digest, which tells nobody which file is meant.
+        let named = |error| match error {
+            Error::Checkpoint { reason, .. } => Error::checkpoint("init_from", reason),
+            error => error,
+        };
+        model_file::load_weights(&path, self.learner.model.as_mut(), &architecture).map_err(named)
     }
 
     fn pause(&mut self, budget: u64) -> Error {
