@@ -1,6 +1,7 @@
 """Shuffled batches of 32 from 8,192 samples of 64 x 513 f32, into a torch tensor; best of three epochs.
 
-usage: loaders.py FOLDER datasets|webdataset|mosaicml  -> {"gb_per_s": ...}
+usage: loaders.py FOLDER                                  writes the samples in each format, once
+       loaders.py FOLDER datasets|webdataset|mosaicml     prints {"gb_per_s": ...}
 """
 
 import json
@@ -22,7 +23,6 @@ def prepare(folder):
     if (folder / "done").exists():
         return
     import datasets
-    import numpy as np
     import streaming
     import webdataset
 
@@ -77,7 +77,10 @@ def batches(folder, peer):
 
 
 def main():
-    folder, peer = Path(sys.argv[1]), sys.argv[2]
+    folder = Path(sys.argv[1])
+    if len(sys.argv) == 2:
+        return prepare(folder)
+    peer = sys.argv[2]
     best = 0.0
     epochs = batches(folder, peer)
     for _ in range(3):

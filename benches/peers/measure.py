@@ -21,7 +21,11 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
 PEERS = ROOT / "target" / "peers"
-BIN = PEERS / "venv" / "bin"
+DVC = PEERS / "dvc" / "bin" / "dvc"
+NINJA = PEERS / "dvc" / "bin" / "ninja"
+SNAKEMAKE = PEERS / "snakemake" / "bin" / "snakemake"
+FEATURES = PEERS / "features" / "bin" / "python"
+LOADERS = PEERS / "loaders" / "bin" / "python"
 XVC = PEERS / "xvc" / "bin" / "xvc"
 
 
@@ -125,34 +129,10 @@ def write_small(path):
 
 
 def music(folder, minutes=48, files=16):
-    """Stereo WAV at 44.1 kHz: chords of decaying partials, and a little noise."""
-    import numpy as np
-
+    """Stereo WAV at 44.1 kHz; see music.py."""
     if len(list(folder.glob("*.wav"))) == files:
         return
-    folder.mkdir(parents=True, exist_ok=True)
-    rate = 44_100
-    for number in range(files):
-        draw = np.random.default_rng(number)
-        seconds = minutes * 60 // files
-        sound = np.zeros((seconds * rate, 2), np.float32)
-        for beat in range(0, seconds * 2 - 4):
-            at, length = beat * rate // 2, 2 * rate
-            time_axis = np.arange(length, dtype=np.float32) / rate
-            note = np.zeros(length, np.float32)
-            for pitch in draw.choice(np.arange(40, 84), 3, replace=False):
-                base = 440 * 2 ** ((pitch - 69) / 12)
-                for partial in range(1, 9):
-                    decay = np.exp(-time_axis * partial * 1.5) / partial
-                    note += decay * np.sin(2 * np.pi * base * partial * time_axis)
-            pan = draw.uniform(0.3, 0.7)
-            sound[at : at + length, 0] += note * pan
-            sound[at : at + length, 1] += note * (1 - pan)
-        sound += draw.normal(0, 1e-3, sound.shape).astype(np.float32)
-        sound *= 0.8 / np.abs(sound).max()
-        with wave.open(str(folder / f"{number:02d}.wav"), "wb") as out:
-            out.setparams((2, 2, rate, 0, "NONE", ""))
-            out.writeframes((sound * 32767).astype("<i2").tobytes())
+    call([FEATURES, HERE / "music.py", folder, str(minutes), str(files)], HERE)
 
 
 # Projects of two stages over `folder/data`
@@ -183,16 +163,15 @@ class Ours:
 
 def dvc_project(folder):
     if not (folder / ".dvc").exists():
-        dvc = BIN / "dvc"
         call(["git", "init", "-q", "."], folder)
-        call([dvc, "init", "-q"], folder)
-        call([dvc, "config", "core.analytics", "false"], folder)
+        call([DVC, "init", "-q"], folder)
+        call([DVC, "config", "core.analytics", "false"], folder)
         one = ["stage", "add", "-q", "-n", "one", "-d", "data", "-o", "one.txt"]
-        call([dvc, *one, "ls data > one.txt"], folder)
+        call([DVC, *one, "ls data > one.txt"], folder)
         two = ["stage", "add", "-q", "-n", "two", "-d", "one.txt", "-o", "two.txt"]
-        call([dvc, *two, "wc -l < one.txt > two.txt"], folder)
-        call([dvc, "repro", "-q"], folder)
-    return lambda: call([BIN / "dvc", "repro", "-q"], folder)
+        call([DVC, *two, "wc -l < one.txt > two.txt"], folder)
+        call([DVC, "repro", "-q"], folder)
+    return lambda: call([DVC, "repro", "-q"], folder)
 
 
 def xvc_project(folder):
@@ -220,8 +199,8 @@ def ninja_project(folder):
         lines += ["build two: two | $"]
         lines += [f"  one/{name} $" for name in names] + [""]
         (folder / "build.ninja").write_text("\n".join(lines))
-        call([BIN / "ninja"], folder)
-    return lambda: call([BIN / "ninja"], folder)
+        call([NINJA], folder)
+    return lambda: call([NINJA], folder)
 
 
 def copies(options, name, count):
@@ -342,7 +321,7 @@ def per_item(options):
     def theirs():
         shutil.rmtree(snake / "out", ignore_errors=True)
         shutil.rmtree(snake / ".snakemake", ignore_errors=True)
-        command = [BIN / "snakemake", "--quiet", "all", "--cores", str(os.cpu_count())]
+        command = [SNAKEMAKE, "--quiet", "all", "--cores", str(os.cpu_count())]
         return Took(call(command, snake).seconds / jobs, 0)
 
     mine, theirs = paired(options.rounds, mine, theirs)
@@ -367,7 +346,7 @@ def featurize(options):
     def peer(script):
         out = options.work / "peer-out"
         shutil.rmtree(out, ignore_errors=True)
-        return call([BIN / "python", HERE / script, corpus, out, "22050", "1024", "256"], HERE)
+        return call([FEATURES, HERE / script, corpus, out, "22050", "1024", "256"], HERE)
 
     taken = paired(
         options.rounds,
@@ -407,8 +386,6 @@ def threads(options):
 
 @figure("loader")
 def loader(options):
-    import loaders
-
     ours = options.pipeline.with_name("examples") / "loader"
     if not ours.exists():
         sys.exit("build it first: cargo build --release -p pipeline-torch --example loader")
@@ -416,10 +393,10 @@ def loader(options):
     def rate(command):
         return lambda: json.loads(subprocess.check_output([str(c) for c in command]))["gb_per_s"]
 
-    loaders.prepare(options.work / "samples")
+    call([LOADERS, HERE / "loaders.py", options.work / "samples"], HERE)
     commands = {"memcpy": rate([ours, "memcpy"])}
     for name in ("datasets", "webdataset", "mosaicml"):
-        script = [BIN / "python", HERE / "loaders.py", options.work / "samples", name]
+        script = [LOADERS, HERE / "loaders.py", options.work / "samples", name]
         commands[name] = rate(script)
     mine, *theirs = paired(options.rounds, rate([ours, "loader"]), *commands.values())
     goals = {"memcpy": "≥ 0.5", "datasets": "≥ 5", "webdataset": "≥ 8", "mosaicml": "≥ 8"}
@@ -440,7 +417,7 @@ def verify(options):
     project.run("featurize")
     objects = project.folder / ".pipeline" / "objects"
     size = sum(path.stat().st_size for path in objects.rglob("*") if path.is_file())
-    bare = [BIN / "python", HERE / "bare_blake3.py", objects]
+    bare = [FEATURES, HERE / "bare_blake3.py", objects]
     mine, theirs = paired(
         options.rounds,
         lambda: call([options.pipeline, "verify"], project.folder),

@@ -4,12 +4,17 @@ set -euo pipefail
 cd "$(dirname "$0")/../.."
 peers=target/peers
 mkdir -p "$peers"
-test -d "$peers/venv" || python3 -m venv "$peers/venv"
-"$peers/venv/bin/pip" install --quiet --upgrade pip
-"$peers/venv/bin/pip" install --quiet \
-    dvc ninja snakemake librosa soundfile soxr pyarrow datasets webdataset mosaicml-streaming blake3
-"$peers/venv/bin/pip" install --quiet torch --index-url https://download.pytorch.org/whl/cpu ||
-    "$peers/venv/bin/pip" install --quiet torch
+# An environment each: together their requirements contradict one another.
+environment() {
+    local name=$1
+    shift
+    test -d "$peers/$name" || python3 -m venv "$peers/$name"
+    "$peers/$name/bin/pip" install --quiet "$@"
+}
+environment dvc dvc ninja
+environment snakemake snakemake
+environment features librosa soundfile soxr pyarrow torch blake3
+environment loaders datasets webdataset mosaicml-streaming torch
 # Xvc has no binary packages: half an hour of compiling on two cores.
 if [ "${1:-}" = --xvc ]; then
     cargo install --quiet xvc --root "$peers/xvc"
