@@ -25,7 +25,6 @@ DVC = PEERS / "dvc" / "bin" / "dvc"
 NINJA = PEERS / "dvc" / "bin" / "ninja"
 SNAKEMAKE = PEERS / "snakemake" / "bin" / "snakemake"
 FEATURES = PEERS / "features" / "bin" / "python"
-LOADERS = PEERS / "loaders" / "bin" / "python"
 XVC = PEERS / "xvc" / "bin" / "xvc"
 
 
@@ -393,10 +392,10 @@ def loader(options):
     def rate(command):
         return lambda: json.loads(subprocess.check_output([str(c) for c in command]))["gb_per_s"]
 
-    call([LOADERS, HERE / "loaders.py", options.work / "samples"], HERE)
     commands = {"memcpy": rate([ours, "memcpy"])}
     for name in ("datasets", "webdataset", "mosaicml"):
-        script = [LOADERS, HERE / "loaders.py", options.work / "samples", name]
+        python = PEERS / name / "bin" / "python"
+        script = [python, HERE / "loaders.py", options.work / "samples", name]
         commands[name] = rate(script)
     mine, *theirs = paired(options.rounds, rate([ours, "loader"]), *commands.values())
     goals = {"memcpy": "≥ 0.5", "datasets": "≥ 5", "webdataset": "≥ 8", "mosaicml": "≥ 8"}

@@ -14,7 +14,9 @@ environment() {
 environment dvc dvc ninja
 environment snakemake snakemake
 environment features librosa soundfile soxr pyarrow torch blake3
-environment loaders datasets webdataset mosaicml-streaming torch
+environment datasets datasets torch
+environment webdataset webdataset torch
+environment mosaicml mosaicml-streaming
 # Xvc has no binary packages: half an hour of compiling on two cores.
 if [ "${1:-}" = --xvc ]; then
     cargo install --quiet xvc --root "$peers/xvc"
