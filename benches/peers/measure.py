@@ -24,7 +24,7 @@ PEERS = ROOT / "target" / "peers"
 DVC = PEERS / "dvc" / "bin" / "dvc"
 NINJA = PEERS / "dvc" / "bin" / "ninja"
 SNAKEMAKE = PEERS / "snakemake" / "bin" / "snakemake"
-FEATURES = PEERS / "features" / "bin" / "python"
+DATA = PEERS / "data" / "bin" / "python"
 XVC = PEERS / "xvc" / "bin" / "xvc"
 
 
@@ -131,7 +131,7 @@ def music(folder, minutes=48, files=16):
     """Stereo WAV at 44.1 kHz; see music.py."""
     if len(list(folder.glob("*.wav"))) == files:
         return
-    call([FEATURES, HERE / "music.py", folder, str(minutes), str(files)], HERE)
+    call([DATA, HERE / "music.py", folder, str(minutes), str(files)], HERE)
 
 
 # Projects of two stages over `folder/data`
@@ -345,7 +345,7 @@ def featurize(options):
     def peer(script):
         out = options.work / "peer-out"
         shutil.rmtree(out, ignore_errors=True)
-        return call([FEATURES, HERE / script, corpus, out, "22050", "1024", "256"], HERE)
+        return call([DATA, HERE / script, corpus, out, "22050", "1024", "256"], HERE)
 
     taken = paired(
         options.rounds,
@@ -394,7 +394,7 @@ def loader(options):
 
     commands = {"memcpy": rate([ours, "memcpy"])}
     for name in ("datasets", "webdataset", "mosaicml"):
-        python = PEERS / name / "bin" / "python"
+        python = PEERS / "mosaicml" / "bin" / "python" if name == "mosaicml" else DATA
         script = [python, HERE / "loaders.py", options.work / "samples", name]
         commands[name] = rate(script)
     mine, *theirs = paired(options.rounds, rate([ours, "loader"]), *commands.values())
@@ -416,7 +416,7 @@ def verify(options):
     project.run("featurize")
     objects = project.folder / ".pipeline" / "objects"
     size = sum(path.stat().st_size for path in objects.rglob("*") if path.is_file())
-    bare = [FEATURES, HERE / "bare_blake3.py", objects]
+    bare = [DATA, HERE / "bare_blake3.py", objects]
     mine, theirs = paired(
         options.rounds,
         lambda: call([options.pipeline, "verify"], project.folder),

@@ -13,9 +13,7 @@ environment() {
 }
 environment dvc dvc ninja
 environment snakemake snakemake
-environment features librosa soundfile soxr pyarrow torch blake3
-environment datasets datasets torch
-environment webdataset webdataset torch
+environment data librosa soundfile soxr pyarrow torch blake3 datasets webdataset
 environment mosaicml mosaicml-streaming
 # Xvc has no binary packages: half an hour of compiling on two cores.
 if [ "${1:-}" = --xvc ]; then
