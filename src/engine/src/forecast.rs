@@ -143,7 +143,8 @@ impl Session<'_> {
             .and_then(|file| self.sources.get(&intake.source)?.get(*file as usize));
         file.map_or(0.0, |file| {
             let stage = &self.graph().stages[intake.stage].stage;
-            stage.extent(&file.found.extension, file.found.size)
+            let size = file.sig.map_or(0, |sig| sig.size);
+            stage.extent(&file.found.extension, size)
         })
     }
 

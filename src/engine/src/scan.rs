@@ -20,8 +20,6 @@ pub struct Found {
     pub path: PathBuf,
     /// Its extension in lower case, without the dot; empty for none.
     pub extension: String,
-    /// Length in bytes.
-    pub size: u64,
     /// Why it cannot be read, if that is known already: a folder, a dangling link, a device.
     pub unusable: Option<String>,
     /// Whether it is or may be a folder whose files are missing from the list, so that it matters
@@ -87,7 +85,10 @@ pub fn scan(fs: &dyn Fs, source: &Source, root: &Path) -> Result<Vec<Found>, Sca
         walk.folder(root, "").map_err(fail)?;
     } else {
         let name = show(root.file_name().unwrap_or(root.as_os_str()));
-        walk.file(root.to_owned(), name, Ok(stat));
+        match stat.kind {
+            FileKind::File => walk.file(root.to_owned(), name),
+            _ => walk.odd(root.to_owned(), name, None),
+        }
     }
     walk.found
         .sort_by(|a, b| a.name.cmp(&b.name).then_with(|| a.path.cmp(&b.path)));
@@ -124,15 +125,17 @@ impl Walk<'_> {
             if self.exclude.is_match(&name) {
                 continue;
             }
-            let stat = self.fs.stat(&path);
-            match stat {
+            // The state of a plain file is asked for when its digest is: once.
+            if entry.kind == FileKind::File {
+                self.file(path, name);
+                continue;
+            }
+            match self.fs.stat(&path) {
                 Ok(stat) if stat.kind == FileKind::Dir => {
                     self.subfolder(path, name, stat.dev, stat.ino);
                 }
-                Err(error) if entry.kind != FileKind::File && !is_broken_link(&error) => {
-                    self.unlisted(path, name, format!("cannot be read: {error}"));
-                }
-                stat => self.file(path, name, stat),
+                Ok(stat) if stat.kind == FileKind::File => self.file(path, name),
+                stat => self.odd(path, name, stat.err()),
             }
         }
         Ok(())
@@ -162,24 +165,34 @@ impl Walk<'_> {
         }
     }
 
-    fn file(&mut self, path: PathBuf, name: String, stat: std::io::Result<crate::fs::Stat>) {
-        if !self.take_all && !self.include.is_match(&name) {
-            return;
-        }
-        match stat {
-            Ok(stat) if stat.kind == FileKind::File => self.found.push(Found {
+    fn wants(&self, name: &str) -> bool {
+        self.take_all || self.include.is_match(name)
+    }
+
+    fn file(&mut self, path: PathBuf, name: String) {
+        if self.wants(&name) {
+            self.found.push(Found {
                 extension: extension(&path),
                 name,
                 path,
-                size: stat.size,
                 unusable: None,
                 hides_files: false,
-            }),
-            Ok(_) => self.unusable(path, name, "no regular file".to_owned()),
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            });
+        }
+    }
+
+    /// What is neither a file nor a folder, or cannot be told.
+    fn odd(&mut self, path: PathBuf, name: String, error: Option<std::io::Error>) {
+        match error {
+            Some(error) if !is_broken_link(&error) => {
+                self.unlisted(path, name, format!("cannot be read: {error}"));
+            }
+            _ if !self.wants(&name) => {}
+            None => self.unusable(path, name, "no regular file".to_owned()),
+            Some(error) if error.kind() == std::io::ErrorKind::NotFound => {
                 self.unusable(path, name, "a link to nothing".to_owned());
             }
-            Err(error) => self.unusable(path, name, format!("cannot be read: {error}")),
+            Some(error) => self.unusable(path, name, format!("cannot be read: {error}")),
         }
     }
 
@@ -188,7 +201,6 @@ impl Walk<'_> {
             extension: extension(&path),
             name,
             path,
-            size: 0,
             unusable: Some(reason),
             hides_files: false,
         });

@@ -457,11 +457,12 @@ impl<'a, 'p> Books<'a, 'p> {
     fn source_file(&self, node: &crate::session::Node, digest: Digest) -> Option<Given> {
         let file = self.session.sources.get(&node.source)?;
         let file = file.get(*node.files.first()? as usize)?;
+        let sig = file.sig?;
         Some(Given {
             identity: digest,
             label: None,
-            tree: Tree::single(SOURCE_FILE, digest, file.found.size),
-            source: Some((file.found.path.clone(), file.sig?)),
+            tree: Tree::single(SOURCE_FILE, digest, sig.size),
+            source: Some((file.found.path.clone(), sig)),
         })
     }
 
