@@ -40,7 +40,8 @@ type Counts<'a> = BTreeMap<&'a str, BTreeMap<&'static str, u64>>;
 
 impl Graph {
     pub(crate) fn execute(self, global: &Global) -> Outcome {
-        let (project, request) = self.view.open(global, Vec::new())?;
+        let (project, mut request) = self.view.open(global, Vec::new())?;
+        request.quick = true;
         let session = Session::prepare(&project, request, &Cancel::default())?;
         let left_out = |name: &&str| session.left_out.iter().any(|left| left.stage == **name);
         let names = project

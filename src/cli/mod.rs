@@ -1,19 +1,23 @@
 //! The command line: a file per subcommand.
 
+mod cache;
 mod completions;
 mod convert;
 mod deliver;
 mod doctor;
 mod export;
+mod gc;
 mod graph;
 mod init;
 mod inspect;
 mod model;
 mod picture;
+mod repair;
 mod run;
 mod runs;
 mod setup;
 mod status;
+mod verify;
 
 use std::io::{self, Write};
 use std::path::PathBuf;
@@ -76,8 +80,16 @@ enum Command {
     Status(status::Status),
     /// Draw the stages
     Graph(graph::Graph),
-    /// List earlier runs
+    /// List earlier runs; keep what one of them made from collection
     Runs(runs::Runs),
+    /// Show what the cache holds, by stage
+    Cache(cache::Cache),
+    /// Free what the last runs, pins and running processes do not need
+    Gc(gc::Gc),
+    /// Read everything in the cache again and compare it with its hashes; changes nothing
+    Verify(verify::Verify),
+    /// Verify the cache, and make again what is damaged or missing
+    Repair(repair::Repair),
     /// Say what a file is: audio, score, shard, segment, data set
     Inspect(inspect::Inspect),
     /// Copy a stage's result out of the cache
@@ -180,6 +192,10 @@ fn dispatch(cli: Cli) -> Outcome {
         Command::Status(command) => command.execute(global),
         Command::Graph(command) => command.execute(global),
         Command::Runs(command) => command.execute(global),
+        Command::Cache(command) => command.execute(global),
+        Command::Gc(command) => command.execute(global),
+        Command::Verify(command) => command.execute(global),
+        Command::Repair(command) => command.execute(global),
         Command::Inspect(command) => command.execute(),
         Command::Export(command) => command.execute(global),
         Command::Convert(command) => command.execute(),

@@ -1,6 +1,5 @@
 //! `pipeline run`: does what is stale.
 
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use clap::{Args, ValueEnum};
@@ -308,7 +307,6 @@ impl Run {
         Request {
             targets: self.stages.clone(),
             bindings: prompt.collect(),
-            artifacts: BTreeMap::new(),
             force: self.force.iter().cloned().collect(),
             retry_failed: self.retry_failed,
             paranoid: self.paranoid,
@@ -317,6 +315,7 @@ impl Run {
             device: self.device,
             command: std::env::args().collect::<Vec<_>>().join(" "),
             runs_dir: Some(PathBuf::from("runs")),
+            ..Request::default()
         }
     }
 
@@ -386,7 +385,7 @@ fn model_stage(config: &Config, def: &StageDef) -> Option<String> {
 }
 
 /// Makes Ctrl-C and SIGTERM ask for a stop; a second one ends at once.
-fn on_interrupt(cancel: &Cancel) {
+pub(super) fn on_interrupt(cancel: &Cancel) {
     let cancel = cancel.clone();
     // Without the handler a signal still ends the process, and the cache survives that too.
     let _ = ctrlc::set_handler(move || {

@@ -69,6 +69,13 @@ fn pipeline_name(file: &Path, cache: &Path) -> String {
         .to_string()
 }
 
+fn open_store(cache: &Path) -> Result<Store, Failure> {
+    let options = StoreOptions::new(|warning| {
+        let _ = writeln!(std::io::stderr(), "warning: {warning}");
+    });
+    Ok(Store::open(cache, options)?)
+}
+
 impl Global {
     /// Opens the project in the present folder.
     pub(crate) fn project(&self, settings: &[Setting]) -> Result<Project, Failure> {
@@ -80,10 +87,7 @@ impl Global {
     /// Opens the cache for `config`.
     pub(crate) fn open(&self, config: Config) -> Result<Project, Failure> {
         let cache = self.cache_dir(&config.root);
-        let options = StoreOptions::new(|warning| {
-            let _ = writeln!(std::io::stderr(), "warning: {warning}");
-        });
-        let store = Store::open(&cache, options)?;
+        let store = open_store(&cache)?;
         let program = std::env::current_exe().context("cannot find the path of this program")?;
         let programs = program.parent().map_or_else(PathBuf::new, Path::to_owned);
         Ok(Project {
@@ -99,6 +103,18 @@ impl Global {
             programs,
             version: VERSION.to_owned(),
         })
+    }
+
+    /// Opens the cache of the present folder, whether there is a pipeline.toml or not.
+    pub(crate) fn store(&self) -> Result<Store, Failure> {
+        let cache = self.cache_dir(Path::new("."));
+        if !cache.exists() {
+            return Err(Failure::Usage(
+                format!("there is no cache at `{}`", cache.display()),
+                Some("the first `pipeline run` makes it; `--cache DIR` names another".to_owned()),
+            ));
+        }
+        open_store(&cache)
     }
 
     /// The folder of the cache of a project at `root`.

@@ -30,7 +30,8 @@ pub(crate) struct Status {
 
 impl Status {
     pub(crate) fn execute(self, global: &Global) -> Outcome {
-        let (project, request) = self.view.open(global, self.stages)?;
+        let (project, mut request) = self.view.open(global, self.stages)?;
+        request.quick = true;
         let session = Session::prepare(&project, request, &Cancel::default())?;
         let forecast = session.forecast()?;
         let why = if self.why || self.json {

@@ -61,6 +61,15 @@ impl Table {
     }
 }
 
+/// Name of a stage in a table: with its pipeline if there are `several`.
+pub(crate) fn stage_label(name: &engine::store::StageName, several: bool) -> String {
+    if several {
+        format!("{}: {}", name.pipeline, name.stage)
+    } else {
+        name.stage.clone()
+    }
+}
+
 /// A count, or a dash for none.
 pub(crate) fn count(n: u64) -> String {
     if n == 0 {

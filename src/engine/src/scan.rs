@@ -232,7 +232,8 @@ fn show(name: &OsStr) -> String {
     let bytes = name.as_encoded_bytes();
     let mut text = String::with_capacity(bytes.len());
     for chunk in bytes.utf8_chunks() {
-        text.push_str(chunk.valid());
+        // A name that spells such an escape itself must not look like another.
+        text.push_str(&chunk.valid().replace("\\x", "\\x5Cx"));
         for byte in chunk.invalid() {
             text.push_str(&format!("\\x{byte:02X}"));
         }
@@ -266,6 +267,34 @@ mod tests {
                 None => f.name,
             })
             .collect()
+    }
+
+    #[test]
+    fn odd_names_stay_apart() {
+        use std::os::unix::ffi::OsStrExt;
+        let dir = tempfile::tempdir().unwrap();
+        let names_on_disk: [&[u8]; 6] = [
+            b"a\xFF.wav",
+            b"a\\xFF.wav",
+            b"song.wav",
+            b"Song.wav",
+            b"new\nline.wav",
+            "é.wav".as_bytes(),
+        ];
+        for name in names_on_disk {
+            std::fs::write(dir.path().join(OsStr::from_bytes(name)), b"x").unwrap();
+        }
+        assert_eq!(
+            names(dir.path(), &source(&[], &[])),
+            [
+                "Song.wav",
+                "a\\x5CxFF.wav",
+                "a\\xFF.wav",
+                "new\nline.wav",
+                "song.wav",
+                "é.wav",
+            ]
+        );
     }
 
     #[test]

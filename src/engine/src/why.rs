@@ -106,6 +106,12 @@ impl Session<'_> {
             return Ok(Cause::Failed(reason.clone()));
         }
         let mut changes = self.settings_changes(node, latest);
+        if self.is_unread(node) {
+            let before = latest.inputs.values().flatten().next();
+            let before = before.map(Digest::short).unwrap_or_default();
+            changes.push(change("file", &before, "not read yet"));
+            return Ok(Cause::Changed(changes));
+        }
         let mut inputs = self.inputs_now(index, node)?;
         // A port that is no longer connected has changed, too.
         for port in latest.inputs.keys().filter(|port| *port != PREVIOUS) {
@@ -122,6 +128,14 @@ impl Session<'_> {
         } else {
             Cause::Changed(changes)
         })
+    }
+
+    /// Whether an action's file was left unread.
+    fn is_unread(&self, node: &Node) -> bool {
+        let files = self.sources.get(&node.source);
+        let file = node.files.first();
+        let file = file.and_then(|file| files?.get(*file as usize));
+        node.upstream.is_none() && file.is_some_and(|file| file.unread)
     }
 
     fn waits_for(&self, node: &Node) -> String {

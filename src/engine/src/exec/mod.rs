@@ -19,7 +19,9 @@ use stage_core::{Cancel, Digest, FailureClass, Part, SOURCE_FILE, Tree};
 
 use crate::error::EngineError;
 use crate::event::{Ending, Observer, RunEvent, Who};
-use crate::session::{Failure, Gathered, NodeIndex, PREVIOUS, Readiness, Session, State};
+use crate::session::{
+    Failure, Gathered, Node, NodeIndex, PREVIOUS, Readiness, Request, Session, State,
+};
 use crate::store::{
     Origin, Record, RunOutcome, RunRecord, RunStage, StoreError, Ulid, list_digest, now_millis,
 };
@@ -42,6 +44,14 @@ impl Session<'_> {
         observer: &dyn Observer,
         cancel: &Cancel,
     ) -> Result<Summary, EngineError> {
+        if self.request.quick {
+            // Nothing can be done with files that were left unread.
+            let request = Request {
+                quick: false,
+                ..self.request.clone()
+            };
+            *self = Session::prepare(self.project, request, cancel)?;
+        }
         let started = now_millis();
         let clock = Instant::now();
         if self.has_work() {
@@ -76,7 +86,17 @@ impl Session<'_> {
     }
 
     fn has_work(&self) -> bool {
-        self.nodes.iter().any(|node| !node.state.is_settled())
+        let wanted = |node: &Node| match node.state {
+            State::Stale => self.is_wanted(node),
+            // It may be wanted when what is before it has been made again.
+            _ => !node.state.is_settled(),
+        };
+        self.nodes.iter().any(wanted)
+    }
+
+    /// Whether a stale action is to be done: all, unless lost objects are to be made again.
+    fn is_wanted(&self, node: &Node) -> bool {
+        self.request.remake.is_empty() || node.again
     }
 
     fn origin(&self, run: Ulid) -> Origin {
@@ -324,7 +344,7 @@ impl<'a, 'p> Books<'a, 'p> {
             if let Some(above) = node.upstream {
                 below.entry(above).or_default().push(index);
             }
-            if node.state == State::Stale {
+            if node.state == State::Stale && session.is_wanted(node) {
                 ready.insert((Reverse(node.stage), index));
             }
         }
@@ -617,8 +637,10 @@ impl<'a, 'p> Books<'a, 'p> {
             }
         }
         match &self.session.nodes[index].state {
-            State::Stale => self.enqueue(index),
-            State::Waiting => {}
+            State::Stale if self.session.is_wanted(&self.session.nodes[index]) => {
+                self.enqueue(index);
+            }
+            State::Stale | State::Waiting => {}
             State::Fresh => {
                 let seconds = self.session.nodes[index].seconds;
                 self.tell(index, &State::Fresh, seconds, None);

@@ -280,30 +280,47 @@ pub fn remove_dir_all(fs: &dyn Fs, path: &Path) -> io::Result<()> {
     gone_is_fine(fs.remove_dir(path))
 }
 
-/// Bytes of all files in a folder, and the time of its latest change, links not followed. What
-/// vanishes meanwhile does not count.
+/// What a file or a folder holds.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Extent {
+    /// Number of files.
+    pub(crate) files: u64,
+    /// Their bytes.
+    pub(crate) bytes: u64,
+    /// Time of the latest change.
+    pub(crate) touched: Nanos,
+}
+
+/// What a file or a folder holds, links not followed. What vanishes meanwhile does not count.
 ///
 /// # Errors
 /// Something cannot be read.
-pub(crate) fn extent(fs: &dyn Fs, path: &Path) -> io::Result<(u64, Nanos)> {
+pub(crate) fn extent(fs: &dyn Fs, path: &Path) -> io::Result<Extent> {
+    let mut sum = Extent {
+        files: 0,
+        bytes: 0,
+        touched: Nanos::MIN,
+    };
     let stat = match fs.lstat(path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok((0, Nanos::MIN)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(sum),
         stat => stat?,
     };
+    sum.touched = stat.mtime;
     if stat.kind != FileKind::Dir {
-        return Ok((stat.size, stat.mtime));
+        (sum.files, sum.bytes) = (1, stat.size);
+        return Ok(sum);
     }
-    let (mut bytes, mut touched) = (0, stat.mtime);
     let entries = match fs.read_dir(path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok((0, touched)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(sum),
         entries => entries?,
     };
     for entry in entries {
-        let (more, later) = extent(fs, &path.join(&entry.name))?;
-        bytes += more;
-        touched = touched.max(later);
+        let part = extent(fs, &path.join(&entry.name))?;
+        sum.files += part.files;
+        sum.bytes += part.bytes;
+        sum.touched = sum.touched.max(part.touched);
     }
-    Ok((bytes, touched))
+    Ok(sum)
 }
 
 /// Takes `NotFound` for success.

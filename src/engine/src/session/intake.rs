@@ -22,6 +22,8 @@ pub struct SourceFile {
     pub(crate) sig: Option<StatSig>,
     /// Why it could not be read.
     pub failed: Option<String>,
+    /// Whether it was left unread: see [`Request::quick`](super::Request::quick).
+    pub(crate) unread: bool,
     /// Whether a stage takes files of this name.
     pub(crate) taken: bool,
     /// The file of the same content that comes before it.
@@ -97,6 +99,7 @@ impl Session<'_> {
                         failed: found.unusable.clone().filter(|_| taken),
                         digest: None,
                         sig: None,
+                        unread: false,
                         taken,
                         duplicate_of: None,
                         found,
@@ -122,15 +125,22 @@ impl Session<'_> {
             cancel,
             on_bytes: &|_| {},
         };
-        let digests = self.project.store.digest_many(&paths, &options);
+        let store = &self.project.store;
+        let digests: Vec<_> = if self.request.quick {
+            store.known_digests(&paths)
+        } else {
+            let read = store.digest_many(&paths, &options).into_iter();
+            read.map(|file| file.map(|file| (file.sig, Some(file.digest))))
+                .collect()
+        };
         let mut first: HashMap<(Digest, String), u32> = HashMap::new();
         for (index, digest) in wanted.into_iter().zip(digests) {
             let file = &mut files[index];
             match digest {
-                Ok(hashed) => {
-                    let digest = hashed.digest;
+                Ok((_, None)) => file.unread = true,
+                Ok((sig, Some(digest))) => {
                     file.digest = Some(digest);
-                    file.sig = Some(hashed.sig);
+                    file.sig = Some(sig);
                     let own = u32::try_from(index).unwrap_or(u32::MAX);
                     let key = (digest, file.found.extension.clone());
                     let before = *first.entry(key).or_insert(own);

@@ -72,6 +72,10 @@ pub struct Request {
     pub paranoid: bool,
     /// Whether nothing more is started after the first failure.
     pub fail_fast: bool,
+    /// If there are any: objects that are gone. Nothing is done but the actions that made them.
+    pub remake: BTreeSet<Digest>,
+    /// Whether files whose content is not known yet stay unread: their actions count as stale.
+    pub quick: bool,
     /// Number of actions at a time; 0 for one per core.
     pub jobs: usize,
     /// Device of the stages that compute on one.
@@ -146,7 +150,7 @@ pub(crate) struct Node {
     pub(crate) seconds: f64,
     /// Bytes that it read, likewise.
     pub(crate) bytes: u64,
-    /// Must be executed although its key is known: forced, or its artifact was damaged.
+    /// Must be executed although its key is known: forced, or its artifact was lost.
     pub(crate) again: bool,
 }
 
@@ -239,6 +243,11 @@ impl<'a> Session<'a> {
             let again = self.request.clone();
             *self = Self::prepare(self.project, again, cancel)?;
         }
+    }
+
+    /// Whether any action is to be done again because its artifact is gone.
+    pub(crate) fn remakes(&self) -> bool {
+        self.nodes.iter().any(|node| node.again)
     }
 
     /// All actions of a stage: its items by source, its whole part, its finish part.

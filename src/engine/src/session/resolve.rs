@@ -1,6 +1,6 @@
 //! From files to actions, their keys and what the cache holds of them.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -12,7 +12,7 @@ use crate::config::{InputRef, NodeId, OnBad};
 use crate::error::EngineError;
 use crate::key::{KeyBase, Member, key_params, params_without, road_params};
 use crate::store::{
-    ActionResult, Artifact, HashOptions, Outcome, StageSettings, StoreError, hash_file,
+    ActionResult, Artifact, HashOptions, Outcome, StageSettings, Store, StoreError, hash_file,
 };
 
 /// The members of one port, and the actions that they come from, in the same order.
@@ -69,8 +69,19 @@ impl Session<'_> {
             cancel,
             on_bytes: &|_| {},
         };
-        let mut hashed = store.digest_many(&[path.to_owned()], &options);
+        let paths = [path.to_owned()];
+        let known = self
+            .request
+            .quick
+            .then(|| store.known_digests(&paths).pop());
+        if let Some(Some(Ok((_, Some(digest))))) = known {
+            return Ok((digest, path.to_owned()));
+        }
+        let mut hashed = store.digest_many(&paths, &options);
         let hashed = hashed.pop().unwrap_or(Err(StoreError::Cancelled))?;
+        if self.request.quick {
+            return Ok((hashed.digest, path.to_owned()));
+        }
         let entry = Entry {
             digest: hashed.digest,
             size: hashed.sig.size,
@@ -239,13 +250,18 @@ impl Session<'_> {
         let mut by_content: HashMap<Digest, NodeIndex> = HashMap::new();
         let mut wanted = Vec::new();
         for (index, file) in self.sources.get(&source).into_iter().flatten().enumerate() {
-            if let Some(digest) = file.digest
-                && takes(&file.found.extension)
-            {
-                wanted.push((u32::try_from(index).unwrap_or(u32::MAX), digest));
+            if takes(&file.found.extension) && (file.digest.is_some() || file.unread) {
+                wanted.push((u32::try_from(index).unwrap_or(u32::MAX), file.digest));
             }
         }
         for (file, digest) in wanted {
+            let Some(digest) = digest else {
+                // What is in it is not known yet: it has an action, but no key.
+                let node = self.add(stage, Part::Item, source, vec![file], None);
+                self.nodes[node].state = State::Stale;
+                made.push(node);
+                continue;
+            };
             if let Some(node) = by_content.get(&digest) {
                 self.nodes[*node].files.push(file);
                 continue;
@@ -325,6 +341,10 @@ impl Session<'_> {
         let Some(result) = result else { return };
         match result.outcome {
             Outcome::Done(artifact) => {
+                if lacks(&self.project.store, &self.request.remake, &artifact) {
+                    node.again = true;
+                    return;
+                }
                 node.seconds = result.seconds;
                 node.bytes = result.bytes;
                 self.take_artifact(index, artifact, State::Fresh);
@@ -681,6 +701,17 @@ impl Session<'_> {
         let done = store.last_done(pipeline, &def.name, Part::Whole, "")?;
         Ok(done.map(|(_, artifact)| artifact.digest))
     }
+}
+
+/// Whether an artifact holds one of the objects `lost` and it is still not there: another action
+/// may have made it again.
+fn lacks(store: &Store, lost: &BTreeSet<Digest>, artifact: &Artifact) -> bool {
+    if lost.is_empty() {
+        return false;
+    }
+    let tree = artifact.tree();
+    let mut objects = tree.0.values().filter(|entry| lost.contains(&entry.digest));
+    objects.any(|entry| store.fs().lstat(&store.object_path(entry.digest)).is_err())
 }
 
 /// Name under which the previous artifact stands among an action's recorded inputs.

@@ -178,6 +178,18 @@ pub enum Warning {
         /// Why.
         reason: String,
     },
+    /// The cache was of an older format that this program does not read.
+    #[error(
+        "the cache was of format {found}; it was moved to `{}`, and a new one begins: delete the \
+         old one when you like",
+        path.display()
+    )]
+    OlderFormat {
+        /// Its format.
+        found: u32,
+        /// Where it is now.
+        path: PathBuf,
+    },
     /// An object with wrong bytes was found when its right ones arrived.
     #[error("object {digest} was damaged and has been replaced")]
     ObjectReplaced {

@@ -3,8 +3,8 @@
 //! A file is taken for unchanged while device, inode, length, mtime and ctime are as recorded.
 //! Mtime alone would miss an edit whose time was put back; ctime cannot be put back. A file whose
 //! times are as young as the look at it may change once more within the same tick of the clock
-//! (git's "racy" files): such a digest is used but not recorded, so that the next run reads the
-//! file again. "Now" comes from the file system that holds the file, as its clock is the one that
+//! (git's "racy" files): such a digest is used but recorded as that of a young file, so that the
+//! next run reads the file again. "Now" comes from the file system that holds the file, as its clock is the one that
 //! stamps. Reading is by `read`, not by a memory map, which would kill the process if the file
 //! shrank, and is bracketed by two equal stats.
 //!
@@ -164,22 +164,49 @@ impl Store {
     }
 }
 
+impl Store {
+    /// The states of files, in the order of `paths`, with their digests as far as they are known
+    /// without reading. A digest that was recorded when the file was young counts here: to show
+    /// something at once, not to work with.
+    pub fn known_digests(&self, paths: &[PathBuf]) -> Vec<Result<(StatSig, Option<Digest>)>> {
+        let inner = self.inner();
+        let stats = stat_all(&*inner.fs, paths);
+        let known = inner.known(&stats, true);
+        let stats = stats.into_iter().zip(known);
+        stats
+            .map(|(stat, digest)| stat.map(|sig| (sig, digest)))
+            .collect()
+    }
+}
+
+fn stat_all(fs: &dyn Fs, paths: &[PathBuf]) -> Vec<Result<StatSig>> {
+    paths
+        .par_iter()
+        .with_min_len(64)
+        .map(|path| regular(fs, path).map(|stat| StatSig::from(&stat)))
+        .collect()
+}
+
 impl Inner {
-    fn digest_many(&self, paths: &[PathBuf], options: &HashOptions<'_>) -> Vec<Result<FileDigest>> {
-        let fs = &*self.fs;
-        let stats: Vec<Result<StatSig>> = paths
-            .par_iter()
-            .with_min_len(64)
-            .map(|path| regular(fs, path).map(|stat| StatSig::from(&stat)))
-            .collect();
+    /// Digests by the stat cache.
+    fn known(&self, stats: &[Result<StatSig>], young: bool) -> Vec<Option<Digest>> {
         let sigs: Vec<_> = stats
             .iter()
             .map(|stat| stat.as_ref().ok().copied())
             .collect();
         // Without the index every file is read: slower, not wrong.
-        let known = self
-            .with_index(|index| Ok(index.stats(&sigs)?))
-            .unwrap_or_else(|_| vec![None; paths.len()]);
+        self.with_index(|index| Ok(index.stats(&sigs, young)?))
+            .unwrap_or_else(|_| vec![None; stats.len()])
+    }
+
+    fn digest_many(&self, paths: &[PathBuf], options: &HashOptions<'_>) -> Vec<Result<FileDigest>> {
+        let fs = &*self.fs;
+        let stats = stat_all(fs, paths);
+        let sigs: Vec<_> = stats
+            .iter()
+            .map(|stat| stat.as_ref().ok().copied())
+            .collect();
+        let known = self.known(&stats, false);
         let to_read = |i: &usize| sigs[*i].is_some() && (options.paranoid || known[*i].is_none());
         let settled = self.settled(paths, &sigs, (0..paths.len()).filter(to_read));
         let read: Vec<_> = stats
@@ -203,12 +230,11 @@ impl Inner {
                 self.warn(Warning::SilentChange { path });
             }
             let before = settled.get(&file.sig.dev).copied().unwrap_or(Nanos::MIN);
-            if file.sig.mtime < before && file.sig.ctime < before {
-                fresh.push((file.sig, file.digest));
-            }
+            let young = file.sig.mtime >= before || file.sig.ctime >= before;
+            fresh.push((file.sig, file.digest, young));
         }
         if !fresh.is_empty() {
-            fresh.sort_unstable_by_key(|(sig, _)| (sig.dev, sig.ino));
+            fresh.sort_unstable_by_key(|(sig, ..)| (sig.dev, sig.ino));
             // Best effort: they are read again if it fails.
             let _ = self.with_index(|index| Ok(index.put_stats(&fresh)?));
         }

@@ -290,28 +290,38 @@ impl Inner {
 
     /// Records of a commit. A damaged one is set aside.
     pub(crate) fn read_commit(&self, name: Ulid) -> Result<CommitRead> {
+        let detail = match self.look_at_commit(name)? {
+            Ok(read) => return Ok(read),
+            Err(detail) => detail,
+        };
+        let path = self.layout.commits.join(name.to_string());
+        let aside = self.layout.trash.join(format!("commit-{name}"));
+        if self.fs.rename(&path, &aside).is_err() {
+            self.listing().ignored.insert(name);
+        }
+        self.listing().damaged.insert(name, detail.clone());
+        let name = name.to_string();
+        self.warn(Warning::DamagedCommit { name, detail });
+        Ok(CommitRead::Damaged)
+    }
+
+    /// Records of a commit; or what is wrong with it, which stays where it is.
+    pub(crate) fn look_at_commit(&self, name: Ulid) -> Result<Result<CommitRead, String>> {
         let path = self.layout.commits.join(name.to_string());
         let bytes = match fs::read(&*self.fs, &path, COMMIT_LIMIT) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(CommitRead::Gone),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                return Ok(Ok(CommitRead::Gone));
+            }
             bytes => bytes.map_err(StoreError::io("read", &path))?,
         };
         match wire::decode(&bytes) {
-            Ok(records) => Ok(CommitRead::Whole(records)),
+            Ok(records) => Ok(Ok(CommitRead::Whole(records))),
             Err(Unreadable::Newer(found)) => Err(StoreError::CommitVersion {
                 path,
                 found,
                 expected: wire::VERSION,
             }),
-            Err(Unreadable::Damaged(detail)) => {
-                let aside = self.layout.trash.join(format!("commit-{name}"));
-                if self.fs.rename(&path, &aside).is_err() {
-                    self.listing().ignored.insert(name);
-                }
-                self.listing().damaged.insert(name, detail.clone());
-                let name = name.to_string();
-                self.warn(Warning::DamagedCommit { name, detail });
-                Ok(CommitRead::Damaged)
-            }
+            Err(Unreadable::Damaged(detail)) => Ok(Err(detail)),
         }
     }
 

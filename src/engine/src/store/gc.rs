@@ -382,8 +382,7 @@ impl Inner {
                 continue;
             };
             let path = dir.join(name);
-            let (bytes, touched) =
-                fs::extent(&*self.fs, &path).map_err(StoreError::io("read", &path))?;
+            let extent = fs::extent(&*self.fs, &path).map_err(StoreError::io("read", &path))?;
             let owner = dir.join(format!("{name}.owner"));
             let owner = fs::read(&*self.fs, &owner, 64 * 1024).unwrap_or_default();
             let owner: Holder = serde_json::from_slice(&owner).unwrap_or_default();
@@ -393,8 +392,8 @@ impl Inner {
                     .unwrap_or(Nanos::MAX)
                     .saturating_mul(1_000_000)
             });
-            if touched < before && touched < since {
-                idle.push((name.to_owned(), bytes));
+            if extent.touched < before && extent.touched < since {
+                idle.push((name.to_owned(), extent.bytes));
             }
         }
         idle.sort_unstable();

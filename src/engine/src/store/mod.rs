@@ -25,6 +25,7 @@ mod gate;
 mod gc;
 mod index;
 mod lease;
+mod mend;
 mod objects;
 mod open;
 mod record;
@@ -32,6 +33,8 @@ mod rewrite;
 mod row;
 mod survey;
 mod ulid;
+mod usage;
+mod verify;
 mod wire;
 
 #[cfg(test)]
@@ -57,6 +60,8 @@ pub use record::{
 };
 pub use survey::StageName;
 pub use ulid::{Ulid, UlidParseError, now_millis};
+pub use usage::Usage;
+pub use verify::{Damage, Fault, User, VerifyOptions, VerifyReport};
 
 use crate::fs::{self, Fs, Handle};
 use commit::Committer;

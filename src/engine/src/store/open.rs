@@ -15,6 +15,9 @@ use crate::fs::{self, Fs, RealFs};
 
 const FORMAT_TEXT: &str = "pipeline store ";
 
+/// How the folder begins into which a store of an older format is moved; its number follows.
+const ASIDE: &str = "format-";
+
 /// How a store is opened.
 #[derive(Clone)]
 pub struct StoreOptions {
@@ -52,7 +55,7 @@ impl Store {
     /// commits of a newer program.
     pub fn open(root: &Path, options: StoreOptions) -> Result<Self> {
         let fs = options.fs;
-        prepare(&*fs, root)?;
+        prepare(&*fs, root, &*options.warn)?;
         let root = fs
             .canonicalize(root)
             .map_err(StoreError::io("open", root))?;
@@ -102,14 +105,19 @@ impl Store {
 
 /// Checks the folder's format, or makes an empty store of it. `format` comes first, so that a
 /// store cut short by a crash is known for what it is.
-fn prepare(fs: &dyn Fs, root: &Path) -> Result<()> {
+fn prepare(fs: &dyn Fs, root: &Path, warn: &(dyn Fn(Warning) + Send + Sync)) -> Result<()> {
     let path = root.join("format");
     let bytes = match fs::read(fs, &path, 4096) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             fs::create_dir_all(fs, root).map_err(StoreError::io("create", root))?;
             let entries = fs.read_dir(root).map_err(StoreError::io("list", root))?;
             // Another process may be making it: its unfinished file begins with a dot.
-            let foreign = |name: &str| name != "format" && !name.starts_with(".format.");
+            let foreign = |name: &str| {
+                name != "format"
+                    && !name.starts_with(".format.")
+                    && !name.starts_with(ASIDE)
+                    && name != "index.lock"
+            };
             if entries.iter().any(|e| foreign(&e.name.to_string_lossy())) {
                 // … or have made it between the two looks.
                 if fs.stat(&path).is_err() {
@@ -117,7 +125,7 @@ fn prepare(fs: &dyn Fs, root: &Path) -> Result<()> {
                         path: root.to_owned(),
                     });
                 }
-                return prepare(fs, root);
+                return prepare(fs, root, warn);
             }
             let text = format!("{FORMAT_TEXT}{FORMAT}\n");
             return fs::write_atomic(fs, &path, text.as_bytes())
@@ -127,8 +135,20 @@ fn prepare(fs: &dyn Fs, root: &Path) -> Result<()> {
     };
     let text = String::from_utf8_lossy(&bytes);
     let found = text.strip_prefix(FORMAT_TEXT).map(str::trim_end);
-    if found == Some(FORMAT.to_string().as_str()) {
-        return Ok(());
+    let version = found.and_then(|found| found.parse::<u32>().ok());
+    match version {
+        Some(FORMAT) => return Ok(()),
+        // There has been no older one in the world that would be worth taking over: what it holds
+        // can be made again.
+        Some(older) if older < FORMAT => {
+            let aside = set_older_aside(fs, root, older)?;
+            warn(Warning::OlderFormat {
+                found: older,
+                path: aside,
+            });
+            return prepare(fs, root, warn);
+        }
+        _ => {}
     }
     Err(StoreError::Format {
         path: root.to_owned(),
@@ -138,6 +158,41 @@ fn prepare(fs: &dyn Fs, root: &Path) -> Result<()> {
         ),
         expected: FORMAT,
     })
+}
+
+/// Moves everything in the folder of a store of an older format into one folder within, `format`
+/// last, so that the next process goes on where this one was cut short.
+fn set_older_aside(fs: &dyn Fs, root: &Path, older: u32) -> Result<PathBuf> {
+    let lock = root.join("index.lock");
+    let door = fs
+        .open_or_create(&lock)
+        .map_err(StoreError::io("create", &lock))?;
+    door.lock().map_err(StoreError::io("lock", &lock))?;
+    let aside = root.join(format!("{ASIDE}{older}"));
+    let format = root.join("format");
+    let text = format!("{FORMAT_TEXT}{older}");
+    let now = fs::read(fs, &format, 4096).unwrap_or_default();
+    if String::from_utf8_lossy(&now).trim_end() != text {
+        // Another process has done it while this one waited.
+        return Ok(aside);
+    }
+    fs::create_dir_all(fs, &aside).map_err(StoreError::io("create", &aside))?;
+    let entries = fs.read_dir(root).map_err(StoreError::io("list", root))?;
+    for entry in entries {
+        let name = entry.name.to_string_lossy();
+        if name == "format" || name == "index.lock" || name.starts_with(ASIDE) {
+            continue;
+        }
+        let path = root.join(&entry.name);
+        fs.rename(&path, &aside.join(&entry.name))
+            .map_err(StoreError::io("move", &path))?;
+    }
+    fs.sync_dir(&aside)
+        .map_err(StoreError::io("sync", &aside))?;
+    fs.rename(&format, &aside.join("format"))
+        .map_err(StoreError::io("move", &format))?;
+    fs.sync_dir(root).map_err(StoreError::io("sync", root))?;
+    Ok(aside)
 }
 
 /// Opens the index in the store, else in the user's state folder, else in memory.

@@ -69,25 +69,29 @@ pub(crate) fn read_action(key: &Digest, row: &[u8]) -> Option<ActionResult> {
     })
 }
 
-/// `[check][size][mtime][ctime][digest]`.
-pub(crate) fn write_stat(sig: &StatSig, digest: &Digest) -> Vec<u8> {
+/// `[check][size][mtime][ctime][digest][young]`.
+pub(crate) fn write_stat(sig: &StatSig, digest: &Digest, young: bool) -> Vec<u8> {
     let mut row = vec![0; CHECK];
     row.extend_from_slice(&sig.size.to_le_bytes());
     row.extend_from_slice(&sig.mtime.to_le_bytes());
     row.extend_from_slice(&sig.ctime.to_le_bytes());
     row.extend_from_slice(&digest.0);
+    row.push(u8::from(young));
     seal(&place(sig), row)
 }
 
-/// The digest if size and times are as recorded; an error if the row is damaged.
-pub(crate) fn read_stat(sig: &StatSig, row: &[u8]) -> Result<Option<Digest>, ()> {
+/// The digest if size and times are as recorded, and whether the file was young then; an error if
+/// the row is damaged.
+pub(crate) fn read_stat(sig: &StatSig, row: &[u8]) -> Result<Option<(Digest, bool)>, ()> {
     let read = || {
         let mut row = unseal(&place(sig), row)?;
         let size = u64::from_le_bytes(take(&mut row)?);
         let mtime = i64::from_le_bytes(take(&mut row)?);
         let ctime = i64::from_le_bytes(take(&mut row)?);
         let digest = Digest(take(&mut row)?);
-        Some(((size, mtime, ctime) == (sig.size, sig.mtime, sig.ctime)).then_some(digest))
+        let [young] = take::<1>(&mut row)?;
+        let same = (size, mtime, ctime) == (sig.size, sig.mtime, sig.ctime);
+        Some(same.then_some((digest, young != 0)))
     };
     read().ok_or(())
 }
@@ -181,8 +185,10 @@ mod tests {
     #[test]
     fn a_stat_answers_only_for_itself() {
         let digest = Digest::of(b"abc");
-        let row = write_stat(&sig(), &digest);
-        assert_eq!(read_stat(&sig(), &row), Ok(Some(digest)));
+        let row = write_stat(&sig(), &digest, false);
+        assert_eq!(read_stat(&sig(), &row), Ok(Some((digest, false))));
+        let young = write_stat(&sig(), &digest, true);
+        assert_eq!(read_stat(&sig(), &young), Ok(Some((digest, true))));
         assert_eq!(read_stat(&StatSig { size: 4, ..sig() }, &row), Ok(None));
         assert_eq!(read_stat(&StatSig { mtime: 0, ..sig() }, &row), Ok(None));
         assert_eq!(read_stat(&StatSig { ctime: 0, ..sig() }, &row), Ok(None));

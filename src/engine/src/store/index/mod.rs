@@ -243,8 +243,13 @@ impl Index {
     }
 
     /// Digests of files by their stat, in the order of `sigs`; `None` where the stat differs from
-    /// the recorded one or none is recorded. Uses the cursor of [`Index::lookup_many`].
-    pub(crate) fn stats(&self, sigs: &[Option<StatSig>]) -> Result<Vec<Option<Digest>>> {
+    /// the recorded one or none is recorded, or the file was young then and `young` is false. Uses
+    /// the cursor of [`Index::lookup_many`].
+    pub(crate) fn stats(
+        &self,
+        sigs: &[Option<StatSig>],
+        young: bool,
+    ) -> Result<Vec<Option<Digest>>> {
         let place = |i: &usize| sigs[*i].map(|sig| (sig.dev.cast_signed(), sig.ino.cast_signed()));
         let mut order: Vec<usize> = (0..sigs.len()).filter(|i| sigs[*i].is_some()).collect();
         order.sort_unstable_by_key(place);
@@ -274,7 +279,10 @@ impl Index {
                     while here(next).is_some_and(|p| p.1 == ino) {
                         let i = order[next];
                         if let Some(sig) = &sigs[i] {
-                            found[i] = row::read_stat(sig, body).map_err(|()| wrong_row())?;
+                            let file = row::read_stat(sig, body).map_err(|()| wrong_row())?;
+                            found[i] = file
+                                .filter(|(_, was_young)| young || !was_young)
+                                .map(|(digest, _)| digest);
                         }
                         next += 1;
                     }
@@ -289,8 +297,8 @@ impl Index {
         Ok(found)
     }
 
-    /// Records digests of files.
-    pub(crate) fn put_stats(&mut self, files: &[(StatSig, Digest)]) -> Result<()> {
+    /// Records digests of files, and whether they were young.
+    pub(crate) fn put_stats(&mut self, files: &[(StatSig, Digest, bool)]) -> Result<()> {
         let tx = self
             .conn
             .transaction_with_behavior(TransactionBehavior::Immediate)?;
@@ -298,8 +306,8 @@ impl Index {
             let mut put = tx.prepare_cached(
                 "INSERT OR REPLACE INTO stats(dev, ino, body) VALUES(?1, ?2, ?3)",
             )?;
-            for (sig, digest) in files {
-                let body = row::write_stat(sig, digest);
+            for (sig, digest, young) in files {
+                let body = row::write_stat(sig, digest, *young);
                 put.execute(params![sig.dev.cast_signed(), sig.ino.cast_signed(), body])?;
             }
         }

@@ -1,0 +1,91 @@
+//! `pipeline cache`: what the cache holds.
+
+use clap::Args;
+use engine::human_bytes;
+use engine::store::Amount;
+use serde_json::json;
+
+use super::gc::several_pipelines;
+use super::{Global, Outcome, say};
+use crate::ui::text::{Table, count, stage_label};
+
+/// Show what the cache holds, by stage
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  pipeline cache")]
+pub(crate) struct Cache {
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+impl Cache {
+    pub(crate) fn execute(self, global: &Global) -> Outcome {
+        let store = global.store()?;
+        let usage = store.usage()?;
+        let parts = [
+            ("shared", usage.shared),
+            ("other", usage.other),
+            ("scratch", usage.scratch),
+            ("trash", usage.trash),
+            ("tmp", usage.tmp),
+            ("commits", usage.commits),
+            ("index", usage.index),
+        ];
+        if self.json {
+            let amount = |a: &Amount| json!({"files": a.count, "bytes": a.bytes});
+            let stages = usage.stages.iter().map(|(name, a)| {
+                let mut value = amount(a);
+                value["pipeline"] = json!(name.pipeline);
+                value["stage"] = json!(name.stage);
+                value
+            });
+            let mut value = json!({
+                "event": "cache",
+                "path": store.root(),
+                "stages": stages.collect::<Vec<_>>(),
+                "total": amount(&usage.total()),
+                "runs": usage.runs,
+                "pinned": usage.pinned,
+                "free_bytes": usage.free,
+            });
+            for (name, part) in &parts {
+                value[*name] = amount(part);
+            }
+            return say(&(value.to_string() + "\n"));
+        }
+        let mut table = Table::new(&["", "files", "size"]);
+        let several = several_pipelines(usage.stages.keys());
+        let mut row = |name: String, amount: &Amount| {
+            let size = match amount.count {
+                0 => "–".to_owned(),
+                _ => human_bytes(amount.bytes as f64),
+            };
+            table.row(vec![name, count(amount.count), size]);
+        };
+        for (name, amount) in &usage.stages {
+            row(stage_label(name, several), amount);
+        }
+        for (name, part) in &parts {
+            let about = match *name {
+                "shared" => "(shared by stages)",
+                "other" => "(of no stage)",
+                "scratch" => "(paused work)",
+                "trash" => "(trash)",
+                "tmp" => "(temporary)",
+                "commits" => "(records)",
+                _ => "(index)",
+            };
+            if part.count > 0 {
+                row(about.to_owned(), part);
+            }
+        }
+        row("all".to_owned(), &usage.total());
+        say(&format!(
+            "{}{} runs, {} pinned; {} free\n",
+            table.render(),
+            usage.runs,
+            usage.pinned,
+            human_bytes(usage.free as f64)
+        ))
+    }
+}

@@ -1,0 +1,132 @@
+//! `pipeline repair`: makes again what is damaged or missing, and only that.
+
+use std::path::PathBuf;
+
+use clap::Args;
+use engine::store::VerifyOptions;
+use engine::{Ending, Observer, Repair as Done, Request, RunEvent};
+use serde_json::json;
+use stage_core::{Cancel, DeviceChoice};
+
+use super::run::on_interrupt;
+use super::{Failure, Global, INTERRUPTED, Outcome, complain_softly, say, verify};
+
+/// Verify the cache, and make again what is damaged or missing
+#[derive(Debug, Args)]
+#[command(after_help = "\
+What pipeline.toml no longer describes cannot be made again: it is forgotten, and done anew when it
+is asked for.
+
+Example:
+  pipeline repair")]
+pub(crate) struct Repair {
+    /// Score or recording that binds the source `prompt`, to make again what followed from it
+    #[arg(long, value_name = "FILE")]
+    prompt: Option<PathBuf>,
+    /// Device to compute on: auto, cpu, cuda, cuda:INDEX or mps
+    #[arg(long, default_value = "auto")]
+    device: DeviceChoice,
+    /// Actions at a time; 0 for one per core
+    #[arg(long, short, default_value_t = 0)]
+    jobs: usize,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// Says what is made again.
+struct Lines {
+    json: bool,
+}
+
+impl Observer for Lines {
+    fn observe(&self, event: &RunEvent<'_>) {
+        match event {
+            RunEvent::Ended {
+                who,
+                ending: Ending::Executed,
+                ..
+            } if !self.json => {
+                // A closed pipe stops nothing: the work is done all the same.
+                let _ = say(&format!("made again: {} {}\n", who.stage, who.item));
+            }
+            RunEvent::Ended {
+                who,
+                ending: Ending::Failed,
+                reason,
+                remembered: false,
+                ..
+            } => complain_softly(&format!(
+                "{} {}: {}",
+                who.stage,
+                who.item,
+                reason.unwrap_or_default()
+            )),
+            RunEvent::Warning(text) => complain_softly(text),
+            _ => {}
+        }
+    }
+}
+
+impl Repair {
+    pub(crate) fn execute(self, global: &Global) -> Outcome {
+        let project = global.project(&[])?;
+        let cancel = Cancel::default();
+        on_interrupt(&cancel);
+        let prompt = self.prompt.iter();
+        let request = Request {
+            bindings: prompt
+                .map(|path| ("prompt".to_owned(), path.clone()))
+                .collect(),
+            jobs: self.jobs,
+            device: self.device,
+            command: std::env::args().collect::<Vec<_>>().join(" "),
+            runs_dir: Some(PathBuf::from("runs")),
+            ..Request::default()
+        };
+        let options = VerifyOptions {
+            subset: None,
+            cancel: &cancel,
+            on_bytes: &|_| {},
+        };
+        let done = engine::repair(&project, request, &options, &Lines { json: self.json })?;
+        if self.json {
+            let users = done.forgotten.iter().map(verify::user_json);
+            let value = json!({
+                "event": "repair",
+                "found": verify::as_json(&done.found),
+                "executed": done.executed,
+                "forgotten": users.collect::<Vec<_>>(),
+            });
+            say(&(value.to_string() + "\n"))?;
+        } else {
+            say(&text(&done))?;
+        }
+        if cancel.is_set() {
+            return Err(Failure::Code(INTERRUPTED));
+        }
+        Ok(())
+    }
+}
+
+fn text(done: &Done) -> String {
+    if done.found.is_clean() && done.found.strays.is_empty() {
+        return verify::text(&done.found);
+    }
+    let mut text = String::new();
+    for user in &done.forgotten {
+        text.push_str(&format!("forgotten: {}\n", verify::name(user)));
+    }
+    text.push_str(&format!(
+        "{} damaged or missing objects, {} damaged commits, {} strays: {} actions done again, {} results forgotten\n",
+        done.found.damage.len(),
+        done.found.commits.len(),
+        done.found.strays.len(),
+        done.executed,
+        done.forgotten.len()
+    ));
+    if !done.found.commits.is_empty() {
+        text.push_str("what the damaged commits recorded is done again by the next run\n");
+    }
+    text
+}
