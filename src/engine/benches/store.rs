@@ -7,9 +7,10 @@ use std::sync::Arc;
 
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 use engine::store::{
-    ActionRecord, Artifact, HashOptions, Holder, Origin, Outcome, Record, StageSettings, Store,
-    StoreOptions, Ulid,
+    ActionRecord, Artifact, GcOptions, HashOptions, Holder, Origin, Outcome, Record, StageSettings,
+    Store, StoreOptions, Ulid, VerifyOptions,
 };
+use rayon::prelude::*;
 use stage_core::{Cancel, Digest, Part, Tree};
 
 fn open(root: &Path) -> Store {
@@ -162,5 +163,64 @@ fn stat(c: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, publish, look_up, stat);
+/// Verification against hashing the same bytes in memory on as many threads.
+fn verify(c: &mut Criterion) {
+    const OBJECTS: usize = 64;
+    const SIZE: usize = 4 << 20;
+    let dir = tempfile::tempdir().expect("a folder");
+    let store = open(&dir.path().join("cache"));
+    let contents: Vec<Vec<u8>> = (0..OBJECTS)
+        .map(|n| {
+            (0..SIZE)
+                .map(|i| (i * 31 + n * 7 + (i >> 9)) as u8)
+                .collect()
+        })
+        .collect();
+    for content in &contents {
+        store.import_bytes(content).expect("imported");
+    }
+    let mut group = c.benchmark_group("verify 256 MiB");
+    group.sample_size(20);
+    group.throughput(Throughput::Bytes((OBJECTS * SIZE) as u64));
+    group.bench_function("objects", |b| {
+        b.iter(|| {
+            let report = store.verify(&VerifyOptions {
+                subset: None,
+                cancel: &Cancel::default(),
+                on_bytes: &|_| (),
+            });
+            assert!(report.expect("verified").is_clean());
+        });
+    });
+    group.bench_function("bare BLAKE3", |b| {
+        b.iter(|| {
+            let digests = contents.par_iter().map(|content| Digest::of(content));
+            black_box(digests.collect::<Vec<_>>())
+        });
+    });
+    group.finish();
+}
+
+/// How long a collection keeps the gate closed, about: it decides over 30,000 records.
+fn collect(c: &mut Criterion) {
+    let dir = tempfile::tempdir().expect("a folder");
+    let root = dir.path().join("cache");
+    Actions::new().fill(&open(&root), 30_000);
+    let store = open(&root);
+    let everything = GcOptions {
+        keep_runs: 1,
+        min_age: std::time::Duration::MAX,
+        ..GcOptions::default()
+    };
+    let mut group = c.benchmark_group("collect");
+    group
+        .sample_size(10)
+        .throughput(Throughput::Elements(30_000));
+    group.bench_function("30k records that stay", |b| {
+        b.iter(|| black_box(store.gc(&everything).expect("collected")));
+    });
+    group.finish();
+}
+
+criterion_group!(benches, publish, look_up, stat, verify, collect);
 criterion_main!(benches);
