@@ -209,12 +209,12 @@ fn parts_cover_all_objects_once() {
 fn damaged_commits_strays_and_an_index_out_of_step_are_named() {
     let toy = done();
     let commits = toy.cache().join("commits");
-    let commit = fs::read_dir(&commits)
-        .unwrap()
-        .next()
-        .unwrap()
-        .unwrap()
-        .path();
+    // The largest is the one with the actions.
+    let files = fs::read_dir(&commits).unwrap();
+    let commit = files
+        .map(|file| file.unwrap().path())
+        .max_by_key(|path| fs::metadata(path).unwrap().len())
+        .unwrap();
     let mut bytes = fs::read(&commit).unwrap();
     let last = bytes.len() - 2;
     bytes[last] ^= 1;
