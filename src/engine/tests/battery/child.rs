@@ -5,7 +5,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::time::Instant;
 
-use engine::store::{StoreError, StoreOptions};
+use engine::store::{StoreError, StoreOptions, VerifyOptions};
 use engine::{Request, Session};
 use serde::{Deserialize, Serialize};
 use stage_core::{Cancel, Digest};
@@ -25,6 +25,8 @@ pub(crate) enum Op {
     Predict,
     /// Says what is stale.
     Status,
+    /// Reads and hashes everything.
+    Verify,
     /// Collects what so many last runs do not need.
     Gc(usize),
 }
@@ -55,10 +57,18 @@ pub(crate) struct Report {
 
 /// Starts a process, as the first of a group of its own.
 pub(crate) fn start(orders: &Orders) -> Child {
+    start_in(orders, &[], "022")
+}
+
+/// The same with these variables and this umask.
+pub(crate) fn start_in(orders: &Orders, variables: &[(&str, &str)], umask: &str) -> Child {
     use std::os::unix::process::CommandExt;
-    Command::new(std::env::current_exe().unwrap())
+    Command::new("/bin/sh")
+        .args(["-c", "umask $1; shift; exec \"$@\"", "sh", umask])
+        .arg(std::env::current_exe().unwrap())
         .args(["--exact", "child::serve", "--nocapture"])
         .env(VARIABLE, serde_json::to_string(orders).unwrap())
+        .envs(variables.iter().copied())
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .stderr(Stdio::piped())
@@ -116,6 +126,15 @@ fn perform(orders: &Orders) -> Report {
             Ok(_) | Err(StoreError::Collecting { .. }) => {}
             Err(error) => panic!("{}", engine::chain(&error)),
         },
+        Op::Verify => {
+            let options = VerifyOptions {
+                subset: None,
+                cancel: &Cancel::default(),
+                on_bytes: &|_| (),
+            };
+            let found = project.store.verify(&options).unwrap();
+            assert_eq!((found.damage, found.commits), (vec![], vec![]));
+        }
         Op::Status => {
             let session = Session::prepare(&project, request, &Cancel::default()).unwrap();
             session.why().unwrap();

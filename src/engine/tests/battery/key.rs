@@ -8,7 +8,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use engine::fs::sim::Snapshot;
@@ -19,6 +18,7 @@ use rand_chacha::ChaCha8Rng;
 use stage_core::{Cancel, KindEntry, Registry};
 
 use super::case::Row;
+use super::child::{Op, Orders, report, start_in};
 use super::oracle::PROMPT;
 use super::toy::{Count, Read, Sum, TOML, Tell, Toy, temporary, try_run};
 
@@ -385,15 +385,44 @@ impl Mutant {
 }
 
 #[test]
-fn a_moved_file_keeps_everything_fresh() {
+fn moved_files_renamed_stages_and_the_environment_keep_everything_fresh() {
     let toy = Toy::new(&FILES);
     fs::write(toy.dir.path().join(PROMPT), "seven").unwrap();
-    let mutant = Mutant::base();
+    let mut mutant = Mutant::base();
     let (project, request) = open(&toy, &mutant);
     try_run(&project, request.clone()).unwrap();
+    drop(project);
+    for (n, (variables, umask)) in [
+        (&[("TZ", "Pacific/Kiritimati")][..], "000"),
+        (
+            &[("LC_ALL", "tr_TR.UTF-8"), ("LANG", "tr_TR.UTF-8")][..],
+            "077",
+        ),
+        (&[("TZ", "UTC"), ("HOME", "/nonexistent")][..], "027"),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let orders = Orders {
+            dir: toy.dir.path().to_owned(),
+            op: Op::Predict,
+            settings: vec![],
+            jobs: n + 1,
+            report: toy.dir.path().join("report"),
+        };
+        let child = start_in(&orders, variables, umask);
+        let output = child.wait_with_output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{said}");
+        assert_eq!(report(&orders).executed, [""; 0], "{variables:?} {umask}");
+    }
     fs::rename(toy.path("a.txt"), toy.path("sub/z.txt")).unwrap();
     fs::rename(toy.path("sub"), toy.path("other")).unwrap();
-    let why = Session::prepare(&project, request, &Cancel::default()).unwrap();
-    assert!(why.why().unwrap().is_empty());
-    assert!(Path::new(&toy.path("other/z.txt")).exists());
+    mutant.toml = TOML
+        .replace("[stages.sum]", "[stages.total]\nkind = \"sum\"")
+        .replace("sum = \"sum\"", "sum = \"total\"");
+    let (project, request) = open(&toy, &mutant);
+    let session = Session::prepare(&project, request, &Cancel::default()).unwrap();
+    assert_eq!(session.why().unwrap(), []);
+    assert!(toy.path("other/z.txt").exists());
 }

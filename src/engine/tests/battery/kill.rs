@@ -2,15 +2,16 @@
 //!
 //! *Passing*: the plain run needs no manual step, executes exactly what no commit records and
 //! gives the bytes of an undisturbed run; the next one executes nothing, after
-//! a collection neither, which leaves nothing temporary.
+//! a collection neither, which leaves nothing temporary; verification finds nothing.
 
 use std::os::unix::process::ExitStatusExt;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use engine::Request;
-use engine::store::StoreOptions;
+use engine::store::{StoreOptions, VerifyOptions};
 use rand::RngExt;
+use stage_core::Cancel;
 
 use super::case::Row;
 use super::child::{Op, Orders, report, start};
@@ -51,11 +52,16 @@ fn orders(toy: &Toy) -> Orders {
 fn process_groups() {
     let undisturbed = toy();
     let orders = orders(&undisturbed);
-    let begun = Instant::now();
-    let output = start(&orders).wait_with_output().unwrap();
-    let whole = begun.elapsed();
-    let said = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{said}");
+    // The first start reads the program from the disk: the shortest counts.
+    let mut whole = Duration::MAX;
+    for _ in 0..3 {
+        let _ = std::fs::remove_dir_all(undisturbed.cache());
+        let begun = Instant::now();
+        let output = start(&orders).wait_with_output().unwrap();
+        whole = whole.min(begun.elapsed());
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{said}");
+    }
     assert_eq!(report(&orders).executed.len(), 3 * FILES + 3);
     let clean = undisturbed.run();
     let dead = AtomicU64::new(0);
@@ -92,6 +98,13 @@ fn case(seed: u64, whole: Duration, clean: &Run, dead: &AtomicU64) {
     drop(project);
     let project = toy.project(&[]);
     project.store.gc(&collect(1)).unwrap();
+    let options = VerifyOptions {
+        subset: None,
+        cancel: &Cancel::default(),
+        on_bytes: &|_| (),
+    };
+    let found = project.store.verify(&options).unwrap();
+    assert!(found.is_clean(), "{found:?}");
     assert_eq!(run_project(&project, Request::default()).executed, [""; 0]);
     drop(project);
     for folder in ["tmp", "leases", "claims", "trash"] {

@@ -13,6 +13,7 @@
 mod case;
 mod child;
 mod crash;
+mod damage;
 mod errors;
 mod gc;
 mod incremental;

@@ -1,8 +1,8 @@
-//! Two to eight processes at once on one cache: runs, predictions, collections and looks
-//! at the status.
+//! Two to eight processes at once on one cache: runs, predictions, collections,
+//! verifications and looks at the status.
 //!
 //! *Passing*: all of them end, and well, within the time that a deadlock would exceed; what each
-//! run gives is what an undisturbed one gives; no action is executed by two of them, and nothing
+//! run gives is what an undisturbed one gives; a verification finds nothing; no action is executed by two of them, and nothing
 //! is lost: the next run executes nothing (unless a collection was told to keep the last run
 //! only); `status` answers within a second.
 
@@ -80,10 +80,11 @@ fn case(seed: u64, clean: &BTreeMap<(usize, bool), Digest>, slowest: &Mutex<f64>
     // In every other case, collections that free what finished runs made.
     let keep = if rng.random_range(0..2) == 0 { 1 } else { 100 };
     for n in 0..rng.random_range(2..=8) {
-        let op = match rng.random_range(0..6) {
+        let op = match rng.random_range(0..7) {
             0..=2 => Op::Run,
             3 => Op::Predict,
             4 => Op::Gc(keep),
+            5 => Op::Verify,
             _ => Op::Status,
         };
         let settings = rng.random_range(0..SETTINGS.len());
@@ -118,7 +119,7 @@ fn case(seed: u64, clean: &BTreeMap<(usize, bool), Digest>, slowest: &Mutex<f64>
             assert!(report.seconds < 1.0, "status took {} s", report.seconds);
             let mut slowest = slowest.lock().unwrap();
             *slowest = slowest.max(report.seconds);
-        } else if !matches!(orders.op, Op::Gc(_)) {
+        } else if matches!(orders.op, Op::Run | Op::Predict) {
             let expected = clean[&(settings, orders.op == Op::Predict)];
             assert_eq!(report.everything, Some(expected), "{:?}", orders.op);
             let project = toy.open(&toy.cache(), quiet(), SETTINGS[settings]).unwrap();
