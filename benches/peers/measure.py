@@ -195,8 +195,7 @@ def ninja_project(folder):
         names = sorted(path.name for path in (folder / "data").iterdir())
         lines = ["rule one", "  command = : > $out", "rule two", "  command = : > $out"]
         lines += [f"build one/{name}: one data/{name}" for name in names]
-        lines += ["build two: two | $"]
-        lines += [f"  one/{name} $" for name in names] + [""]
+        lines += ["build two: two | " + " ".join(f"one/{name}" for name in names), ""]
         (folder / "build.ninja").write_text("\n".join(lines))
         call([NINJA], folder)
     return lambda: call([NINJA], folder)
