@@ -95,7 +95,7 @@ fn rust_files(dir: &Path, found: &mut Vec<PathBuf>) {
 fn all_rust_files() -> Vec<PathBuf> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let mut files = Vec::new();
-    for dir in ["src", "stages", "tests", "benches", "xtask"] {
+    for dir in ["src", "stages", "tests", "benches", "fuzz", "xtask"] {
         rust_files(&root.join(dir), &mut files);
     }
     files
@@ -125,6 +125,43 @@ fn only_shard_and_ffi_are_unsafe() {
             .lines()
             .find(|line| line.contains(concat!("unsafe", " {")));
         assert_eq!(unsafe_line, None, "{shown}");
+    }
+}
+
+/// `name version` of the packages of a lock file that come from a registry.
+fn locked(file: &str) -> BTreeSet<String> {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(file);
+    let text = std::fs::read_to_string(path).unwrap();
+    let packages = text.split("[[package]]").skip(1);
+    let packages = packages.filter(|package| package.contains("source = "));
+    let field = |package: &str, key: &str| {
+        let line = package.lines().find_map(|line| line.strip_prefix(key));
+        line.unwrap().trim_matches('"').to_owned()
+    };
+    packages
+        .map(|package| {
+            format!(
+                "{} {}",
+                field(package, "name = "),
+                field(package, "version = ")
+            )
+        })
+        .collect()
+}
+
+/// What is fuzzed is what is shipped: the fuzz targets have a lock file of their own.
+#[test]
+fn fuzzing_builds_the_same_versions() {
+    let ours = locked("Cargo.lock");
+    let only_for_fuzzing = ["libfuzzer-sys ", "arbitrary ", "cc ", "jobserver "];
+    for package in locked("fuzz/Cargo.lock") {
+        let expected = only_for_fuzzing
+            .iter()
+            .any(|name| package.starts_with(name));
+        assert!(
+            ours.contains(&package) || expected,
+            "fuzz/Cargo.lock has {package}, Cargo.lock has not: bring both to one version"
+        );
     }
 }
 

@@ -12,6 +12,7 @@
 )]
 
 mod demo;
+mod fuzz;
 mod libtorch;
 mod python;
 mod steps;
@@ -26,14 +27,17 @@ const HELP: &str = "\
 Set-up, tests and demo of the project.
 
 Usage: cargo xtask <COMMAND> [--no-torch]
+       cargo xtask fuzz [--seconds N] [TARGET…]
 
 Commands:
   setup  find or fetch libtorch, so that plain `cargo build` and `cargo test` work
   test   set up, then check formatting, lints, tests and documentation
   demo   set up, build, and run the demo over data/
+  fuzz   fuzz every reader of foreign or stored bytes, or those named
 
 Options:
-  --no-torch  leave out what needs libtorch (test, demo)
+  --no-torch   leave out what needs libtorch (test, demo)
+  --seconds N  how long each target is fuzzed; the default is 60
 
 Environment:
   LIBTORCH    a libtorch of your own to use in place of the one in .libtorch/";
@@ -45,6 +49,7 @@ enum Task {
     Setup,
     Test(Torch),
     Demo(Torch),
+    Fuzz(fuzz::Options),
 }
 
 /// Whether the package that needs libtorch takes part.
@@ -85,17 +90,19 @@ fn parse(args: &[String]) -> Option<Task> {
         ["setup"] => Some(Task::Setup),
         ["test", rest @ ..] => torch(rest).map(Task::Test),
         ["demo", rest @ ..] => torch(rest).map(Task::Demo),
+        ["fuzz", rest @ ..] => fuzz::Options::parse(rest).map(Task::Fuzz),
         _ => None,
     }
 }
 
 fn perform(task: &Task) -> Result<()> {
     let root = root()?;
-    match *task {
+    match task {
         Task::Help => println!("{HELP}"),
         Task::Setup => libtorch::set_up(&root)?,
-        Task::Test(torch) => suite::run(&root, torch)?,
-        Task::Demo(torch) => demo::run(&root, torch)?,
+        Task::Test(torch) => suite::run(&root, *torch)?,
+        Task::Demo(torch) => demo::run(&root, *torch)?,
+        Task::Fuzz(options) => fuzz::run(&root, options)?,
     }
     Ok(())
 }
@@ -119,7 +126,11 @@ mod tests {
 
     #[test]
     fn command_lines_name_tasks() {
-        let rows: [(&str, Option<Task>); 10] = [
+        let fuzz = |seconds, targets: &[&str]| {
+            let targets = targets.iter().map(|name| (*name).to_owned()).collect();
+            Some(Task::Fuzz(fuzz::Options { seconds, targets }))
+        };
+        let rows: [(&str, Option<Task>); 14] = [
             ("", Some(Task::Help)),
             ("--help", Some(Task::Help)),
             ("test --help", Some(Task::Help)),
@@ -127,6 +138,10 @@ mod tests {
             ("test", Some(Task::Test(Torch::With))),
             ("test --no-torch", Some(Task::Test(Torch::Without))),
             ("demo --no-torch", Some(Task::Demo(Torch::Without))),
+            ("fuzz", fuzz(60, &[])),
+            ("fuzz --seconds 9 midi table", fuzz(9, &["midi", "table"])),
+            ("fuzz --seconds", None),
+            ("fuzz --second 9", None),
             ("setup --no-torch", None),
             ("test --no-torch twice", None),
             ("tset", None),

@@ -35,8 +35,9 @@ pub const FRAMES_FILE: &str = "frames.parquet";
 pub const SEGMENT: &str = "segment.bin";
 /// What the set becomes.
 pub const MANIFEST: &str = "manifest.json";
-/// Largest table of splits that is read.
-const MAX_TABLE: u64 = 64 << 20;
+/// Largest table of splits that is read, in bytes: some 200,000 lines. As maps
+/// of paths it takes many times that, and not in a worker.
+const MAX_TABLE: u64 = 16 << 20;
 
 /// Where the segment `digest` stands in the set's artifact.
 #[must_use]

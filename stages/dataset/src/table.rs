@@ -8,6 +8,9 @@ use shard::Split;
 use crate::error::Error;
 use crate::split::split_named;
 
+/// Most fields of a line; MAESTRO has 7.
+const MAX_FIELDS: usize = 4096;
+
 /// Which split the table gives each file.
 #[derive(Debug, Default)]
 pub(crate) struct Table {
@@ -36,23 +39,24 @@ impl Table {
                 .split(delimiter)
                 .any(|name| is_split(name.trim().trim_matches('"')))
         });
-        let mut records = records(text, delimiter.ok_or_else(no_column)?)?.into_iter();
-        let (_, header) = records.next().ok_or_else(no_column)?;
-        let split_at = header
-            .iter()
-            .position(|name| is_split(name))
-            .ok_or_else(no_column)?;
-        let files: Vec<usize> = (0..header.len()).filter(|&i| is_file(&header[i])).collect();
-        if files.is_empty() {
-            return Err(Error::Table {
-                line: 1,
-                reason: "the header has no column `path`, `file` or `filename`".to_owned(),
-            });
-        }
+        let mut columns: Option<(usize, Vec<usize>)> = None;
         let mut table = Self::default();
-        for (line, record) in records {
+        each_record(text, delimiter.ok_or_else(no_column)?, |line, record| {
+            let Some((split_at, files)) = &columns else {
+                let split_at = record.iter().position(|name| is_split(name));
+                let files: Vec<usize> =
+                    (0..record.len()).filter(|&i| is_file(&record[i])).collect();
+                if files.is_empty() && split_at.is_some() {
+                    return Err(Error::Table {
+                        line: 1,
+                        reason: "the header has no column `path`, `file` or `filename`".to_owned(),
+                    });
+                }
+                columns = Some((split_at.ok_or_else(no_column)?, files));
+                return Ok(());
+            };
             let error = |reason: String| Error::Table { line, reason };
-            let text = record.get(split_at).map_or("", |text| text.trim());
+            let text = record.get(*split_at).map_or("", |text| text.trim());
             let split = split_named(text).ok_or_else(|| {
                 error(format!(
                     "`{text}` is no split, expected train, valid or test"
@@ -61,6 +65,10 @@ impl Table {
             for path in files.iter().filter_map(|&i| record.get(i)) {
                 table.insert(path, split)?;
             }
+            Ok(())
+        })?;
+        if columns.is_none() {
+            return Err(no_column());
         }
         Ok(table)
     }
@@ -138,10 +146,14 @@ fn is_file(name: &str) -> bool {
     })
 }
 
-/// Splits text into records of fields, each with its line; blank lines are
-/// passed over.
-fn records(text: &str, delimiter: char) -> Result<Vec<(usize, Vec<String>)>, Error> {
-    let mut records = Vec::new();
+/// Splits text into records of fields and hands each over with its line; blank
+/// lines are passed over. Only one is held at a time, and a line of nothing but
+/// delimiters is refused before its fields fill the memory.
+fn each_record(
+    text: &str,
+    delimiter: char,
+    mut each: impl FnMut(usize, &[String]) -> Result<(), Error>,
+) -> Result<(), Error> {
     let (mut line, mut began) = (1, 1);
     let mut record = Vec::new();
     let mut field = String::new();
@@ -161,12 +173,18 @@ fn records(text: &str, delimiter: char) -> Result<Vec<(usize, Vec<String>)>, Err
         } else if c == delimiter {
             record.push(std::mem::take(&mut field));
             closed = false;
+            if record.len() > MAX_FIELDS {
+                return Err(Error::Table {
+                    line: began,
+                    reason: format!("it has more than {MAX_FIELDS} fields"),
+                });
+            }
         } else if c == '\n' {
             record.push(std::mem::take(&mut field));
             closed = false;
             let done = std::mem::take(&mut record);
             if done.len() > 1 || done.first().is_some_and(|field| !field.trim().is_empty()) {
-                records.push((began, done));
+                each(began, &done)?;
             }
             began = line;
         } else if c == '"' && field.is_empty() && !closed {
@@ -183,9 +201,9 @@ fn records(text: &str, delimiter: char) -> Result<Vec<(usize, Vec<String>)>, Err
     }
     record.push(field);
     if record.len() > 1 || record.first().is_some_and(|field| !field.trim().is_empty()) {
-        records.push((began, record));
+        each(began, &record)?;
     }
-    Ok(records)
+    Ok(())
 }
 
 #[cfg(test)]

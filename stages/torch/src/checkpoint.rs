@@ -295,6 +295,31 @@ mod tests {
         assert_eq!(back.meta.len(), 3);
     }
 
+    /// As `tests/golden` of the workspace has it of the other formats: a file a version, made by
+    /// `BLESS=1` where there is none.
+    #[test]
+    fn the_bytes_are_those_of_this_format() {
+        let home = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/golden/files");
+        let file = |format: u64| home.join(format!("model-{format}.safetensors"));
+        if std::env::var_os("BLESS").is_some_and(|value| value == "1") && !file(FORMAT).exists() {
+            fs::write(file(FORMAT), sample()).unwrap();
+        }
+        let golden = fs::read(file(FORMAT)).unwrap_or_default();
+        assert!(
+            golden == sample(),
+            "a model is written in other bytes than `tests/golden/files/model-{FORMAT}.safetensors`: \
+             if this is meant, raise `FORMAT` in stages/torch/src/checkpoint.rs and `VERSION` of \
+             the stage `train`, then say `BLESS=1 cargo test -p pipeline-torch`"
+        );
+        for format in 1..=FORMAT {
+            assert_eq!(
+                read(&file(format)).unwrap().meta["step"],
+                3,
+                "format {format}"
+            );
+        }
+    }
+
     #[test]
     fn every_flipped_byte_is_noticed() {
         let bytes = sample();

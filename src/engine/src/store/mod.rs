@@ -62,6 +62,7 @@ pub use survey::StageName;
 pub use ulid::{Ulid, UlidParseError, now_millis};
 pub use usage::Usage;
 pub use verify::{Damage, Fault, User, VerifyOptions, VerifyReport};
+pub use wire::{Unreadable, decode as decode_commit, encode as encode_commit};
 
 use crate::fs::{self, Fs, Handle};
 use commit::Committer;

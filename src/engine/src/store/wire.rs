@@ -34,11 +34,13 @@ const MAGIC: &str = "pipeline commit ";
 const HEADER_LIMIT: usize = 160;
 
 /// Why a commit cannot be read.
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Unreadable {
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Unreadable {
     /// It was torn, damaged, or is something else.
+    #[error("the commit is damaged: {0}")]
     Damaged(String),
     /// A newer program wrote it.
+    #[error("the commit has version {0}, this program reads {VERSION}")]
     Newer(u32),
 }
 
@@ -152,7 +154,7 @@ impl<'de> Deserialize<'de> for DigestList {
 ///
 /// # Errors
 /// None in fact: JSON of these types cannot fail, but serde's signature says it might.
-pub(crate) fn encode(records: &[Record]) -> serde_json::Result<Vec<u8>> {
+pub fn encode(records: &[Record]) -> serde_json::Result<Vec<u8>> {
     let mut body = Vec::with_capacity(records.len() * 512);
     let mut origins = Numbers::default();
     let mut stages = Numbers::default();
@@ -185,7 +187,10 @@ pub(crate) fn encode(records: &[Record]) -> serde_json::Result<Vec<u8>> {
 }
 
 /// The records of a commit.
-pub(crate) fn decode(file: &[u8]) -> Result<Vec<Record>, Unreadable> {
+///
+/// # Errors
+/// The bytes are damaged, no commit, or a newer program's.
+pub fn decode(file: &[u8]) -> Result<Vec<Record>, Unreadable> {
     let body = checked_body(file)?;
     let damaged = |line: usize, detail: &dyn std::fmt::Display| {
         Unreadable::Damaged(format!("line {}: {detail}", line + 2))

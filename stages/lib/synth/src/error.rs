@@ -46,6 +46,12 @@ pub enum Error {
     /// The bytes are no SoundFont 2 file, or a damaged one.
     #[error("the sound font cannot be read, expected an SF2 file")]
     SoundFont(#[source] rustysynth::SoundFontError),
+    /// A SoundFont 2 file whose parts do not fit together.
+    #[error("the sound font is damaged or cut short: {what}; take another copy")]
+    SoundFontDamaged {
+        /// What does not fit, got and expected.
+        what: String,
+    },
     /// The SoundFont's bytes cannot be had; says nothing about what they are.
     #[error("the sound font's file cannot be read")]
     SoundFontIo(#[source] std::io::Error),

@@ -50,6 +50,7 @@ mod patch;
 mod renderer;
 mod reverb;
 mod rng;
+mod sf2;
 mod soundfont;
 mod voice;
 

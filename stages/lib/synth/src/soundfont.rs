@@ -7,7 +7,7 @@
 //! failing that, began longest ago) changes hands.
 
 use std::fmt;
-use std::io::{ErrorKind, Read};
+use std::io::{ErrorKind, Read, Seek, SeekFrom};
 use std::sync::Arc;
 
 use rustysynth::{SoundFontError, SynthesizerError, SynthesizerSettings};
@@ -15,6 +15,7 @@ use rustysynth::{SoundFontError, SynthesizerError, SynthesizerSettings};
 use crate::Error;
 use crate::bank::BLOCK;
 use crate::note::{Note, Sound};
+use crate::sf2;
 
 const PERCUSSION: usize = rustysynth::Synthesizer::PERCUSSION_CHANNEL;
 const CHANNELS: usize = rustysynth::Synthesizer::CHANNEL_COUNT;
@@ -43,7 +44,7 @@ impl SoundFont {
     ///
     /// # Errors
     /// The file is compressed (SF3), damaged, or no SoundFont; reading fails.
-    pub fn read(reader: &mut impl Read) -> Result<Self, Error> {
+    pub fn read<R: Read + Seek>(reader: &mut R) -> Result<Self, Error> {
         let mut head = Vec::with_capacity(12);
         reader
             .take(12)
@@ -52,7 +53,11 @@ impl SoundFont {
         if head.get(..4) != Some(b"RIFF") || head.get(8..12) != Some(b"sfbk") {
             return Err(Error::NotASoundFont);
         }
-        match rustysynth::SoundFont::new(&mut head.as_slice().chain(reader)) {
+        sf2::check(reader)?;
+        reader
+            .seek(SeekFrom::Start(0))
+            .map_err(Error::SoundFontIo)?;
+        match rustysynth::SoundFont::new(reader) {
             Ok(font) => Ok(Self(Arc::new(font))),
             Err(SoundFontError::UnsupportedSampleFormat) => Err(Error::Sf3),
             Err(SoundFontError::IoError(source)) if source.kind() != ErrorKind::UnexpectedEof => {

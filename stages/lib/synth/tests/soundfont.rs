@@ -4,6 +4,8 @@
 
 mod measure;
 
+use std::io::Cursor;
+
 use measure::{DRY, NOTE, cents, pitch_near, rms};
 use proptest::prelude::*;
 use synth::{Error, Note, Options, Renderer, Sound, SoundFont};
@@ -101,7 +103,7 @@ fn sf2(major: u16) -> Vec<u8> {
 }
 
 fn font() -> SoundFont {
-    SoundFont::read(&mut sf2(2).as_slice()).unwrap()
+    SoundFont::read(&mut Cursor::new(sf2(2))).unwrap()
 }
 
 fn play(notes: Vec<Note>) -> Vec<f32> {
@@ -177,15 +179,26 @@ fn overlapping_notes_of_one_key_do_not_cut_each_other_off() {
 
 #[test]
 fn what_cannot_be_played_is_said() {
-    let read = |bytes: &[u8]| SoundFont::read(&mut &*bytes).unwrap_err();
+    let read = |bytes: &[u8]| SoundFont::read(&mut Cursor::new(bytes)).unwrap_err();
     assert!(matches!(read(b""), Error::NotASoundFont));
     assert!(matches!(read(b"RIFF1234WAVEfmt "), Error::NotASoundFont));
     let whole = sf2(2);
-    assert!(matches!(read(&whole[..200]), Error::SoundFont(_)));
-    assert!(matches!(
-        read(&whole[..whole.len() - 60]),
-        Error::SoundFont(_)
-    ));
+    for length in [20, 200, whole.len() - 60] {
+        let error = read(&whole[..length]);
+        assert!(matches!(error, Error::SoundFontDamaged { .. }), "{error}");
+    }
+    // Zones of a preset that are not there, and samples beyond the end of the file.
+    let at = |name: &[u8]| whole.windows(4).position(|w| w == name).unwrap();
+    let claims = [
+        (at(b"phdr") + 8 + 38 + 24, "leads to record"),
+        (at(b"smpl") + 4 + 2, "the chunk `smpl` ends at byte"),
+    ];
+    for (place, expected) in claims {
+        let mut bytes = whole.clone();
+        bytes[place] = 0xff;
+        let error = read(&bytes).to_string();
+        assert!(error.contains(expected), "{error}");
+    }
     // An SF3's samples are Ogg streams.
     let mut ogg = sf2(3);
     let at = ogg.windows(4).position(|w| w == b"smpl").unwrap() + 8;
@@ -206,6 +219,6 @@ proptest! {
         bytes[at] = byte;
         // Refused or read; a player's panic would cost a worker, not the run, but
         // reading itself must be sound.
-        let _ = SoundFont::read(&mut bytes.as_slice());
+        let _ = SoundFont::read(&mut Cursor::new(bytes));
     }
 }

@@ -52,6 +52,21 @@ fn deleted() {
     }
 }
 
+/// SQLite finds nothing wrong with such a database, and the index cannot begin without these names.
+#[test]
+fn names_of_commits_that_cannot_be_read() {
+    let (home, _, newer) = with_copies();
+    copy(&newer, &home.root());
+    let conn = rusqlite::Connection::open(home.root().join("index.db")).unwrap();
+    conn.execute("INSERT INTO folded VALUES(x'00')", [])
+        .unwrap();
+    drop(conn);
+    assert_eq!(known(&home.open(), 40), 40);
+    let warnings = home.warnings();
+    assert!(warnings.iter().any(|w| w.contains("index")), "{warnings:?}");
+    check(&home, "a name of another length");
+}
+
 #[test]
 fn older() {
     for with_log in [true, false] {

@@ -1,0 +1,5 @@
+//! MP4 and Matroska: recordings in boxes within boxes.
+
+#![no_main]
+
+fuzz::target!("audio_boxes");

@@ -1,0 +1,5 @@
+//! FLAC, MP3 and ADTS: recordings as a stream of frames.
+
+#![no_main]
+
+fuzz::target!("audio_frames");

@@ -1,0 +1,5 @@
+//! Ogg: Vorbis, Opus and FLAC in pages.
+
+#![no_main]
+
+fuzz::target!("audio_ogg");

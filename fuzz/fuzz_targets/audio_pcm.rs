@@ -1,0 +1,5 @@
+//! WAV, AIFF and CAF: samples after a header.
+
+#![no_main]
+
+fuzz::target!("audio_pcm");

@@ -1,0 +1,5 @@
+//! Commits, the truth of a cache.
+
+#![no_main]
+
+fuzz::target!("commit");

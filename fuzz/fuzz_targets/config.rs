@@ -1,0 +1,5 @@
+//! pipeline.toml.
+
+#![no_main]
+
+fuzz::target!("config");

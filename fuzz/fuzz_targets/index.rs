@@ -1,0 +1,5 @@
+//! The index of a cache: any file in its place.
+
+#![no_main]
+
+fuzz::target!("index");

@@ -1,0 +1,5 @@
+//! Manifests of data sets.
+
+#![no_main]
+
+fuzz::target!("manifest");

@@ -1,0 +1,5 @@
+//! Standard MIDI files, bare and in RIFF.
+
+#![no_main]
+
+fuzz::target!("midi");

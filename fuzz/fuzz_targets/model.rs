@@ -1,0 +1,5 @@
+//! Models and states of training: safetensors.
+
+#![no_main]
+
+fuzz::target!("model");

@@ -1,0 +1,5 @@
+//! MusicXML, plain and in archives.
+
+#![no_main]
+
+fuzz::target!("musicxml");

@@ -1,0 +1,5 @@
+//! Segments, which are mapped into memory.
+
+#![no_main]
+
+fuzz::target!("segment");

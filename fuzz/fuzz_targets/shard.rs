@@ -1,0 +1,5 @@
+//! Shards: Parquet under a seal.
+
+#![no_main]
+
+fuzz::target!("shard");

@@ -1,0 +1,5 @@
+//! SoundFonts, read and played.
+
+#![no_main]
+
+fuzz::target!("soundfont");

@@ -1,0 +1,5 @@
+//! Tables of splits.
+
+#![no_main]
+
+fuzz::target!("table");

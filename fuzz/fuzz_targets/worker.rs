@@ -1,0 +1,5 @@
+//! Lines between the engine and its workers.
+
+#![no_main]
+
+fuzz::target!("worker");

@@ -1,0 +1,206 @@
+//! What stages compute: bytes where their arithmetic is exact, values within a tolerance where
+//! it depends on how a processor adds.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use audio::{PcmSpec, SampleFormat, WavReader, WavWriter};
+use shard::ShardReader;
+use stage_core::{
+    Context, Digest, Input, Inputs, ItemInput, Kind, Output, SOURCE_FILE, Stage, Tree,
+};
+use stage_dataset::{Dataset, FRAMES_FILE, MANIFEST, PORT, SEGMENT};
+use stage_decode::Decode;
+use stage_featurize::{Featurize, PCM, SHARD};
+use stage_render::Render;
+
+use super::{Writer, close, files};
+
+fn constant<K: Kind>() -> String {
+    format!("`VERSION` in stages/{}/src/lib.rs", K::KIND)
+}
+
+fn input(path: &Path, name: &str) -> Input {
+    let bytes = fs::read(path).unwrap();
+    Input {
+        tree: Tree::single(name, Digest::of(&bytes), bytes.len() as u64),
+        paths: BTreeMap::from([(name.to_owned(), path.to_owned())]),
+    }
+}
+
+/// Lets `stage` do the file at `path`, which it knows as `name`; gives the folder of what it made.
+fn map(stage: &dyn Stage, path: &Path, name: &str, out: &Path) -> PathBuf {
+    stage.validate().unwrap();
+    fs::create_dir_all(out).unwrap();
+    let item = ItemInput {
+        source: Digest::of(b"source"),
+        label: None,
+        input: input(path, name),
+    };
+    let mut output = Output::new(out);
+    stage.map(&item, &mut output, &Context::silent()).unwrap();
+    output.seal().unwrap();
+    out.to_owned()
+}
+
+fn fixture(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("data/fixtures")
+        .join(name)
+}
+
+/// Length in samples, then the root mean square and the value in the middle of each of 8 parts.
+fn outline(wav: &Path) -> Vec<f64> {
+    let mut reader = WavReader::open(wav).unwrap();
+    let samples = reader.read_all(1 << 22).unwrap();
+    let mut outline = vec![samples.len() as f64];
+    for part in samples.chunks(samples.len().div_ceil(8)) {
+        let power: f64 = part.iter().map(|x| f64::from(*x).powi(2)).sum();
+        outline.push((power / part.len() as f64).sqrt());
+        outline.push(f64::from(part[part.len() / 2]));
+    }
+    outline
+}
+
+#[test]
+fn decode_copies_what_needs_no_arithmetic() {
+    let dir = tempfile::tempdir().unwrap();
+    let stage = Decode {
+        rate: 8000,
+        normalize: false,
+        min_duration: 0.0,
+        ..Decode::default()
+    };
+    let source = files().join("wav-s16-1.wav");
+    let spec = PcmSpec {
+        rate: 8000,
+        channels: 1,
+        format: SampleFormat::S16,
+    };
+    let mono = dir.path().join("mono.wav");
+    let samples = WavReader::open(&source).unwrap().read_all(4096).unwrap();
+    let mut wav = WavWriter::new(fs::File::create(&mono).unwrap(), spec).unwrap();
+    wav.write(&samples).unwrap();
+    wav.finish().unwrap();
+    let out = map(&stage, &mono, SOURCE_FILE, &dir.path().join("out"));
+    assert_eq!(fs::read(out.join(PCM)).unwrap(), fs::read(&mono).unwrap());
+    let identity = Writer {
+        name: "decode-identity",
+        version: Decode::VERSION,
+        constant: "`VERSION` in stages/decode/src/lib.rs",
+        ending: "",
+    };
+    identity.check(&fs::read(out.join(stage_core::IDENTITY)).unwrap());
+}
+
+#[test]
+fn decode_of_lossy_recordings() {
+    let dir = tempfile::tempdir().unwrap();
+    let stage = Decode {
+        rate: 8000,
+        ..Decode::default()
+    };
+    for (name, expected) in DECODED {
+        let out = map(&stage, &fixture(name), SOURCE_FILE, &dir.path().join(name));
+        let stage = format!("decode {name}");
+        close(
+            &stage,
+            &constant::<Decode>(),
+            &outline(&out.join(PCM)),
+            expected,
+            2e-3,
+        );
+    }
+}
+
+const DECODED: [(&str, &[f64]); 3] = [("tone.mp3", &[]), ("tone.opus", &[]), ("tone-s16.wav", &[])];
+
+#[test]
+fn render_of_a_score() {
+    let dir = tempfile::tempdir().unwrap();
+    let stage = Render {
+        rate: 8000,
+        ..Render::default()
+    };
+    let out = map(
+        &stage,
+        &files().join("score.mid"),
+        SOURCE_FILE,
+        &dir.path().join("out"),
+    );
+    close(
+        "render",
+        &constant::<Render>(),
+        &outline(&out.join(PCM)),
+        RENDERED,
+        2e-3,
+    );
+}
+
+const RENDERED: &[f64] = &[];
+
+#[test]
+fn featurize_of_a_tone() {
+    let dir = tempfile::tempdir().unwrap();
+    let stage = Featurize {
+        n_fft: 64,
+        win_length: 64,
+        hop: 32,
+        ..Featurize::default()
+    };
+    let source = files().join("wav-f32-1.wav");
+    let samples = WavReader::open(&source).unwrap().read_all(4096).unwrap();
+    let spec = PcmSpec {
+        rate: 8000,
+        channels: 1,
+        format: SampleFormat::F32,
+    };
+    let mono = dir.path().join("mono.wav");
+    let mut wav = WavWriter::new(fs::File::create(&mono).unwrap(), spec).unwrap();
+    wav.write(&samples).unwrap();
+    wav.finish().unwrap();
+    let out = map(&stage, &mono, PCM, &dir.path().join("out"));
+    let shard = ShardReader::open(out.join(SHARD)).unwrap();
+    let values = shard.read_f32("magnitude").unwrap();
+    let mut got = vec![shard.rows() as f64, values.len() as f64];
+    got.extend(values.iter().step_by(41).map(|x| f64::from(*x)));
+    close("featurize", &constant::<Featurize>(), &got, FEATURES, 4e-3);
+}
+
+const FEATURES: &[f64] = &[];
+
+#[test]
+fn dataset_of_a_shard() {
+    let dir = tempfile::tempdir().unwrap();
+    let stage = Dataset {
+        gap: 2,
+        ..Dataset::default()
+    };
+    let shard = files().join("shard-1.parquet");
+    let out = map(&stage, &shard, FRAMES_FILE, &dir.path().join("item"));
+    let writer = |name, ending| Writer {
+        name,
+        version: Dataset::VERSION,
+        constant: "`VERSION` in stages/dataset/src/lib.rs",
+        ending,
+    };
+    let segment = out.join(SEGMENT);
+    writer("dataset-item", ".bin").check(&fs::read(&segment).unwrap());
+
+    let item = ItemInput {
+        source: Digest::of(b"source"),
+        label: None,
+        input: input(&segment, SEGMENT),
+    };
+    let inputs = Inputs {
+        ports: BTreeMap::from([(PORT.to_owned(), vec![item])]),
+    };
+    let set = dir.path().join("set");
+    fs::create_dir(&set).unwrap();
+    let mut output = Output::new(&set);
+    stage
+        .reduce(&inputs, &mut output, &Context::silent())
+        .unwrap();
+    writer("dataset-whole", ".json").check(&fs::read(set.join(MANIFEST)).unwrap());
+}
