@@ -7,6 +7,7 @@
 #![allow(clippy::unwrap_used, reason = "for tests")]
 
 #[path = "../fuzz/src/targets/mod.rs"]
+#[expect(unreachable_pub, reason = "there it is of a library")]
 mod targets;
 
 use std::alloc::System;

@@ -61,6 +61,8 @@ fn shards() {
     }
 }
 
+const BIT_ROWS: usize = 1100;
+
 /// A segment of each type of row.
 fn segment_bytes(row_type: RowType) -> Vec<u8> {
     let layout = Layout::new(row_type, [("a", 3), ("b", 8)]).unwrap();
@@ -73,8 +75,9 @@ fn segment_bytes(row_type: RowType) -> Vec<u8> {
             let tokens: Vec<u16> = (0..220).map(|n| n * 7 % 99).collect();
             writer.push_u16(&tokens).unwrap();
         }
-        RowType::Bits => {
-            let bits: Vec<bool> = (0..220).map(|n| n % 3 == 0).collect();
+        RowType::Bit => {
+            // More rows than a block of sums has.
+            let bits: Vec<bool> = (0..BIT_ROWS * 11).map(|n| n % 3 == 0).collect();
             writer.push_bits(&bits).unwrap();
         }
     }
@@ -94,7 +97,7 @@ fn segments() {
         ("segment-f32", RowType::F32),
         ("segment-f16", RowType::F16),
         ("segment-u16", RowType::U16),
-        ("segment-bits", RowType::Bits),
+        ("segment-bits", RowType::Bit),
     ];
     for (name, row_type) in rows {
         let writer = Writer {
@@ -107,7 +110,11 @@ fn segments() {
         for (version, bytes) in writer.all() {
             let segment = open_segment(&bytes);
             segment.verify().unwrap();
-            assert_eq!(segment.rows(), 20, "{name}, version {version}");
+            let rows = match row_type {
+                RowType::Bit => BIT_ROWS as u64,
+                _ => 20,
+            };
+            assert_eq!(segment.rows(), rows, "{name}, version {version}");
             assert_eq!(segment.layout().row_type, row_type);
         }
     }
@@ -293,7 +300,7 @@ fn pictures() {
             value: 9.0,
         }],
         scale: Scale::Linear,
-        size: Size::new(320, 200).unwrap(),
+        size: Size::new(480, 320).unwrap(),
     };
     let svg = Writer {
         name: "chart",
@@ -313,7 +320,7 @@ fn pictures() {
         range_db: 80.0,
         mark: None,
         colours: ColourMap::default(),
-        size: Size::new(160, 120).unwrap(),
+        size: Size::new(320, 240).unwrap(),
     };
     let png = Writer {
         name: "spectrogram",

@@ -9,7 +9,7 @@ use synth::{Note, Options, Renderer, Sound, SoundFont};
 const ENOUGH: usize = 1 << 22;
 
 /// Decodes to the end, or until there is [`ENOUGH`].
-pub fn audio(bytes: &[u8]) {
+pub(super) fn audio(bytes: &[u8]) {
     let mut decoder = match Decoder::new(Cursor::new(bytes.to_vec())) {
         Ok(decoder) => decoder,
         Err(error) => return content(&error),
@@ -40,7 +40,7 @@ fn content(error: &Error) {
 }
 
 /// Reads a SoundFont and plays chords and drums with it.
-pub fn soundfont(bytes: &[u8]) {
+pub(super) fn soundfont(bytes: &[u8]) {
     let Ok(font) = SoundFont::read(&mut Cursor::new(bytes)) else {
         return;
     };

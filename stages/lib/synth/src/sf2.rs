@@ -13,17 +13,40 @@ use crate::Error;
 /// The lists of a SoundFont, in their order.
 const LISTS: [&[u8; 4]; 3] = [b"INFO", b"sdta", b"pdta"];
 
-/// Chunks whose records hold an index into another: id, bytes of a record, place of the index in
-/// it, the other chunk's id, bytes of its records.
-const INDICES: [(&[u8; 4], usize, usize, &[u8; 4], usize); 4] = [
-    (b"phdr", 38, 24, b"pbag", 4),
-    (b"pbag", 4, 0, b"pgen", 4),
-    (b"inst", 22, 20, b"ibag", 4),
-    (b"ibag", 4, 0, b"igen", 4),
+/// A list whose records lead into another.
+struct Index {
+    list: &'static [u8; 4],
+    /// Bytes of a record.
+    record: usize,
+    /// Where in it the index stands, as a `u16`.
+    place: usize,
+    other: &'static [u8; 4],
+}
+
+const fn index(
+    list: &'static [u8; 4],
+    (record, place): (usize, usize),
+    other: &'static [u8; 4],
+) -> Index {
+    Index {
+        list,
+        record,
+        place,
+        other,
+    }
+}
+
+const INDICES: [Index; 4] = [
+    index(b"phdr", (38, 24), b"pbag"),
+    index(b"pbag", (4, 0), b"pgen"),
+    index(b"inst", (22, 20), b"ibag"),
+    index(b"ibag", (4, 0), b"igen"),
 ];
 
 /// Indices are 16 bits wide, so more records than these are of no use.
 const MAX_RECORDS: u64 = 1 << 16;
+/// Bytes of a record that is led to, a zone or a generator.
+const OTHER_RECORD: usize = 4;
 /// The widest record, that of a sample's header.
 const MAX_RECORD: u64 = 46;
 
@@ -88,9 +111,15 @@ fn check_indices(parameters: &[(String, Vec<u8>)]) -> Result<(), Error> {
             ))),
         }
     };
-    for (id, size, place, other, other_size) in INDICES {
+    for Index {
+        list: id,
+        record: size,
+        place,
+        other,
+    } in INDICES
+    {
         // The last record of each list only ends it.
-        let last = (list(other)?.len() / other_size).saturating_sub(1);
+        let last = (list(other)?.len() / OTHER_RECORD).saturating_sub(1);
         let mut before = 0;
         for record in list(id)?.chunks_exact(size) {
             let index = record.get(place..place + 2).unwrap_or(&[0, 0]);
