@@ -199,6 +199,7 @@ fn records() -> Vec<Record> {
                 seconds: 0.5,
                 ..RunStage::default()
             }],
+            collected: false,
         }),
         Record::Pin(PinRecord {
             run: Ulid(7),

@@ -95,16 +95,17 @@ impl Index {
                 "an older copy had been put in its place".to_owned(),
             ))
         } else {
-            connect(&dir.join(DATABASE))
+            connect(&dir.join(DATABASE)).and_then(with_folded)
         };
-        let (conn, why) = match opened {
-            Ok(conn) => (conn, None),
+        let (opened, why) = match opened {
+            Ok(opened) => (opened, None),
             Err(error) => {
                 remove(fs, dir)?;
-                (connect(&dir.join(DATABASE))?, Some(error.to_string()))
+                let anew = connect(&dir.join(DATABASE)).and_then(with_folded)?;
+                (anew, Some(error.to_string()))
             }
         };
-        let index = Self::new(conn, Some((dir.to_owned(), users)))?;
+        let index = Self::new(opened, Some((dir.to_owned(), users)))?;
         Ok((index, why))
     }
 
@@ -112,31 +113,33 @@ impl Index {
     pub(crate) fn recreate(fs: &dyn Fs, dir: &Path) -> Result<Self> {
         let (_door, users, _) = enter(fs, dir)?;
         remove(fs, dir)?;
-        Self::new(connect(&dir.join(DATABASE))?, Some((dir.to_owned(), users)))
+        let anew = connect(&dir.join(DATABASE)).and_then(with_folded)?;
+        Self::new(anew, Some((dir.to_owned(), users)))
     }
 
     /// An empty index that lives as long as this process.
     pub(crate) fn in_memory() -> Result<Self> {
         let conn = Connection::open_in_memory()?;
         conn.execute_batch(place::TABLES)?;
-        Self::new(conn, None)
+        Self::new((conn, HashSet::new()), None)
     }
 
-    fn new(conn: Connection, place: Option<(PathBuf, Box<dyn Handle>)>) -> Result<Self> {
+    fn new(
+        (conn, folded): (Connection, HashSet<Ulid>),
+        place: Option<(PathBuf, Box<dyn Handle>)>,
+    ) -> Result<Self> {
         conn.set_prepared_statement_cache_capacity(64);
         let (place, users) = place.unzip();
         if let Some(users) = &users {
             users.lock_shared().map_err(IndexError::Io)?;
         }
-        let mut index = Self {
+        Ok(Self {
             conn,
-            folded: HashSet::new(),
+            folded,
             rows_since_checkpoint: 0,
             place,
             _users: users,
-        };
-        index.folded = index.read_folded()?;
-        Ok(index)
+        })
     }
 
     /// Where it lives; `None` in memory.
@@ -432,6 +435,13 @@ impl Index {
                 .query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()));
         }
     }
+}
+
+/// A connection with the commits that are folded into it: an index that does not tell them is as
+/// good as none.
+fn with_folded(conn: Connection) -> Result<(Connection, HashSet<Ulid>)> {
+    let folded = read_folded(&conn)?;
+    Ok((conn, folded))
 }
 
 fn read_folded(conn: &Connection) -> Result<HashSet<Ulid>> {
