@@ -30,7 +30,7 @@ static ALLOCATOR: Cap<System> = Cap::new(System, usize::MAX);
 #[test]
 fn what_was_found_stays_mended() {
     let home = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/found");
-    for (name, _) in targets::ALL {
+    for (name, target) in targets::ALL {
         let Ok(folder) = fs::read_dir(home.join(name)) else {
             continue;
         };
@@ -41,7 +41,7 @@ fn what_was_found_stays_mended() {
             let limit = ALLOCATOR.allocated() + MEMORY;
             ALLOCATOR.set_limit(limit).unwrap();
             let work = std::thread::spawn(move || {
-                targets::run(name, &bytes);
+                target(&bytes);
                 let _ = done.send(());
             });
             let ended = waiting.recv_timeout(PATIENCE);

@@ -2,4 +2,4 @@
 
 #![no_main]
 
-fuzz::target!("audio_frames");
+fuzz::target!(fuzz::targets::audio);

@@ -2,4 +2,4 @@
 
 #![no_main]
 
-fuzz::target!("audio_ogg");
+fuzz::target!(fuzz::targets::audio);

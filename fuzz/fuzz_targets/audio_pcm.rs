@@ -2,4 +2,4 @@
 
 #![no_main]
 
-fuzz::target!("audio_pcm");
+fuzz::target!(fuzz::targets::audio);

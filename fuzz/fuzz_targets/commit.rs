@@ -2,4 +2,4 @@
 
 #![no_main]
 
-fuzz::target!("commit");
+fuzz::target!(fuzz::targets::commit);

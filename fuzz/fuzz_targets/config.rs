@@ -2,4 +2,4 @@
 
 #![no_main]
 
-fuzz::target!("config");
+fuzz::target!(fuzz::targets::config);

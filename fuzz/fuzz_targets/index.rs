@@ -2,4 +2,4 @@
 
 #![no_main]
 
-fuzz::target!("index");
+fuzz::target!(fuzz::targets::index);

@@ -2,4 +2,4 @@
 
 #![no_main]
 
-fuzz::target!("manifest");
+fuzz::target!(fuzz::targets::manifest);

@@ -2,4 +2,4 @@
 
 #![no_main]
 
-fuzz::target!("midi");
+fuzz::target!(fuzz::targets::score);

@@ -2,4 +2,4 @@
 
 #![no_main]
 
-fuzz::target!("model");
+fuzz::target!(fuzz::targets::model);

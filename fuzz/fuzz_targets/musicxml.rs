@@ -2,4 +2,4 @@
 
 #![no_main]
 
-fuzz::target!("musicxml");
+fuzz::target!(fuzz::targets::score);

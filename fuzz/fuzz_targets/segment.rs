@@ -2,4 +2,4 @@
 
 #![no_main]
 
-fuzz::target!("segment");
+fuzz::target!(fuzz::targets::segment);

@@ -2,4 +2,4 @@
 
 #![no_main]
 
-fuzz::target!("shard");
+fuzz::target!(fuzz::targets::shard);

@@ -2,4 +2,4 @@
 
 #![no_main]
 
-fuzz::target!("soundfont");
+fuzz::target!(fuzz::targets::soundfont);

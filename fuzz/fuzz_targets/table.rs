@@ -2,4 +2,4 @@
 
 #![no_main]
 
-fuzz::target!("table");
+fuzz::target!(fuzz::targets::table);

@@ -2,4 +2,4 @@
 
 #![no_main]
 
-fuzz::target!("worker");
+fuzz::target!(fuzz::targets::worker);

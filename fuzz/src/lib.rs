@@ -31,10 +31,10 @@ pub fn begin() {
     }));
 }
 
-/// Runs the target `name` on `bytes` within [`MEMORY`].
-pub fn case(name: &str, bytes: &[u8]) {
+/// Runs `target` on `bytes` within [`MEMORY`].
+pub fn case(target: fn(&[u8]), bytes: &[u8]) {
     limit(ALLOCATOR.allocated().saturating_add(MEMORY));
-    targets::run(name, bytes);
+    target(bytes);
     // libFuzzer's own thread allocates, too, but not through here.
     limit(usize::MAX);
 }
@@ -48,10 +48,10 @@ fn limit(bytes: usize) {
 /// The body of a file in `fuzz_targets/`.
 #[macro_export]
 macro_rules! target {
-    ($name:literal) => {
+    ($target:path) => {
         libfuzzer_sys::fuzz_target!(
             init: $crate::begin(),
-            |bytes: &[u8]| $crate::case($name, bytes)
+            |bytes: &[u8]| $crate::case($target, bytes)
         );
     };
 }

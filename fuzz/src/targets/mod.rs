@@ -9,35 +9,31 @@ mod sound;
 mod store;
 mod text;
 
+pub use score_files::score;
+pub use shards::{manifest, model, segment, shard};
+pub use sound::{audio, soundfont};
+pub use store::{commit, index};
+pub use text::{config, table, worker};
+
 /// A target by its name.
 pub type Target = (&'static str, fn(&[u8]));
 
 /// Every target; `fuzz_targets/` has a file for each.
 pub const ALL: [Target; 16] = [
-    ("audio_boxes", sound::audio),
-    ("audio_frames", sound::audio),
-    ("audio_ogg", sound::audio),
-    ("audio_pcm", sound::audio),
-    ("commit", store::commit),
-    ("config", text::config),
-    ("index", store::index),
-    ("manifest", shards::manifest),
-    ("midi", score_files::score),
-    ("model", shards::model),
-    ("musicxml", score_files::score),
-    ("segment", shards::segment),
-    ("shard", shards::shard),
-    ("soundfont", sound::soundfont),
-    ("table", text::table),
-    ("worker", text::worker),
+    ("audio_boxes", audio),
+    ("audio_frames", audio),
+    ("audio_ogg", audio),
+    ("audio_pcm", audio),
+    ("commit", commit),
+    ("config", config),
+    ("index", index),
+    ("manifest", manifest),
+    ("midi", score),
+    ("model", model),
+    ("musicxml", score),
+    ("segment", segment),
+    ("shard", shard),
+    ("soundfont", soundfont),
+    ("table", table),
+    ("worker", worker),
 ];
-
-/// Runs the target `name` on `bytes`.
-///
-/// # Panics
-/// No target has this name; or the bytes make a reader panic, which is what is looked for.
-pub fn run(name: &str, bytes: &[u8]) {
-    let target = ALL.iter().find(|(other, _)| *other == name);
-    let (_, target) = target.unwrap_or_else(|| panic!("there is no target `{name}`"));
-    target(bytes);
-}

@@ -5,7 +5,7 @@
 const SMALL: usize = 1_000;
 
 /// Reads, performs, writes in each format, and reads again.
-pub(super) fn score(bytes: &[u8]) {
+pub fn score(bytes: &[u8]) {
     let Ok(score) = score::read(bytes) else {
         return;
     };

@@ -13,7 +13,7 @@ use shard::{Manifest, Segment, ShardReader, Split};
 mod model_header;
 
 /// Reads all columns of a shard.
-pub(super) fn shard(bytes: &[u8]) {
+pub fn shard(bytes: &[u8]) {
     read_shard(bytes);
     if let Some(sealed) = sealed_shard(bytes) {
         read_shard(&sealed);
@@ -57,7 +57,7 @@ fn sealed_shard(bytes: &[u8]) -> Option<Vec<u8>> {
 }
 
 /// Reads all rows of a segment, and their sums.
-pub(super) fn segment(bytes: &[u8]) {
+pub fn segment(bytes: &[u8]) {
     read_segment(bytes);
     if let Some(hashed) = hashed_segment(bytes) {
         read_segment(&hashed);
@@ -123,7 +123,7 @@ fn word(bytes: &[u8], at: usize) -> Option<u32> {
 }
 
 /// Reads a manifest; one that holds together reads back as it was.
-pub(super) fn manifest(bytes: &[u8]) {
+pub fn manifest(bytes: &[u8]) {
     let Ok(manifest) = Manifest::from_json(bytes, "manifest") else {
         return;
     };
@@ -138,7 +138,7 @@ pub(super) fn manifest(bytes: &[u8]) {
 }
 
 /// Reads the header of a model, and its tensors as the training program does.
-pub(super) fn model(bytes: &[u8]) {
+pub fn model(bytes: &[u8]) {
     let file = tempfile::NamedTempFile::new().and_then(|mut file| {
         file.write_all(bytes)?;
         Ok(file)

@@ -9,7 +9,7 @@ use synth::{Note, Options, Renderer, Sound, SoundFont};
 const ENOUGH: usize = 1 << 22;
 
 /// Decodes to the end, or until there is [`ENOUGH`].
-pub(super) fn audio(bytes: &[u8]) {
+pub fn audio(bytes: &[u8]) {
     let mut decoder = match Decoder::new(Cursor::new(bytes.to_vec())) {
         Ok(decoder) => decoder,
         Err(error) => return content(&error),
@@ -40,7 +40,7 @@ fn content(error: &Error) {
 }
 
 /// Reads a SoundFont and plays chords and drums with it.
-pub(super) fn soundfont(bytes: &[u8]) {
+pub fn soundfont(bytes: &[u8]) {
     let Ok(font) = SoundFont::read(&mut Cursor::new(bytes)) else {
         return;
     };
@@ -67,10 +67,9 @@ pub(super) fn soundfont(bytes: &[u8]) {
     };
     let mut samples = [0.0; 256];
     loop {
-        let given = renderer.fill(&mut samples);
-        if given == 0 {
+        let Ok(given @ 1..) = renderer.fill(&mut samples) else {
             return;
-        }
+        };
         assert!(samples[..given].iter().all(|x| x.abs() <= 1.0));
     }
 }

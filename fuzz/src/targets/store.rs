@@ -10,7 +10,7 @@ use stage_core::{Digest, Part};
 
 /// Reads a commit, first as it stands, then as the body under a header that fits it; what can be
 /// read reads back as it was.
-pub(super) fn commit(bytes: &[u8]) {
+pub fn commit(bytes: &[u8]) {
     read_commit(bytes);
     let digest = Digest::of(bytes);
     let mut headed = format!("pipeline commit 1 {} {digest}\n", bytes.len()).into_bytes();
@@ -32,7 +32,7 @@ fn read_commit(bytes: &[u8]) {
 const COMMIT: &[u8] = include_bytes!("../../../tests/golden/files/commit-1");
 
 /// Opens a cache whose index is `bytes`, asks it everything, and changes it.
-pub(super) fn index(bytes: &[u8]) {
+pub fn index(bytes: &[u8]) {
     static CACHE: OnceLock<tempfile::TempDir> = OnceLock::new();
     let dir = CACHE.get_or_init(|| tempfile::tempdir().expect("a temporary folder"));
     let root = dir.path().join("cache");

@@ -21,7 +21,7 @@ fn registry() -> Registry {
 }
 
 /// Reads a pipeline.toml. A last line `#set TEXT` is given as `--set TEXT`.
-pub(super) fn config(bytes: &[u8]) {
+pub fn config(bytes: &[u8]) {
     let Ok(text) = std::str::from_utf8(bytes) else {
         return;
     };
@@ -51,7 +51,7 @@ pub(super) fn config(bytes: &[u8]) {
 }
 
 /// Reads a table of splits and asks it for some paths.
-pub(super) fn table(bytes: &[u8]) {
+pub fn table(bytes: &[u8]) {
     let file = tempfile::NamedTempFile::new().and_then(|mut file| {
         file.write_all(bytes)?;
         Ok(file)
@@ -74,7 +74,7 @@ pub(super) fn table(bytes: &[u8]) {
 
 /// Reads lines as the worker does and as the engine does. The worker knows no kind, so that no
 /// job writes where its line says.
-pub(super) fn worker(bytes: &[u8]) {
+pub fn worker(bytes: &[u8]) {
     let _ = serve(
         &Registry::new([]),
         "class",

@@ -205,7 +205,7 @@ impl Render {
         let mut block = vec![0.0; BLOCK];
         loop {
             cx.cancel.check()?;
-            let count = renderer.fill(&mut block);
+            let count = renderer.fill(&mut block).map_err(Error::from)?;
             let samples = block.get(..count).unwrap_or_default();
             if samples.is_empty() {
                 return Ok(wav.finish().map_err(Error::Audio)?);

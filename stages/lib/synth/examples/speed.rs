@@ -35,7 +35,7 @@ fn main() -> Result<(), synth::Error> {
         let mut renderer = Renderer::new(notes, &options)?;
         let mut block = vec![0.0; 4096];
         let mut voices = 0;
-        while renderer.fill(&mut block) > 0 {
+        while renderer.fill(&mut block)? > 0 {
             voices = voices.max(renderer.voices());
         }
         let speed = f64::from(SECONDS) / start.elapsed().as_secs_f64();

@@ -52,6 +52,14 @@ pub enum Error {
         /// What does not fit, got and expected.
         what: String,
     },
+    /// The SoundFont player gave up in the midst of a piece.
+    #[error("the sound font cannot be played, {at:.1} s into the piece ({reason}): choose another")]
+    SoundFontPlayer {
+        /// Where in the piece, in seconds.
+        at: f64,
+        /// What the player said.
+        reason: String,
+    },
     /// The SoundFont's bytes cannot be had; says nothing about what they are.
     #[error("the sound font's file cannot be read")]
     SoundFontIo(#[source] std::io::Error),

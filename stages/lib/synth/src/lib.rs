@@ -26,7 +26,7 @@
 //! let mut block = [0.0; 1024];
 //! let mut samples = 0;
 //! loop {
-//!     let count = renderer.fill(&mut block);
+//!     let count = renderer.fill(&mut block)?;
 //!     if count == 0 {
 //!         break;
 //!     }

@@ -112,7 +112,7 @@ impl Renderer {
         let rate = f64::from(options.rate);
         let level = NOTE_LEVEL * 10f64.powf(options.level / 20.0);
         let orchestra = Orchestra::new(notes, rate, level, options.seed);
-        Ok(Self::with_source(Source::Own(orchestra), end, options))
+        Self::with_source(Source::Own(orchestra), end, options)
     }
 
     /// A renderer that plays the samples of `font`.
@@ -128,10 +128,10 @@ impl Renderer {
         let gain = 10f64.powf(options.level / 20.0);
         let player = Player::new(notes, font, options.rate, gain)?;
         let source = Source::Font(Box::new(player));
-        Ok(Self::with_source(source, end, options))
+        Self::with_source(source, end, options)
     }
 
-    fn with_source(source: Source, end: Option<f64>, options: &Options) -> Self {
+    fn with_source(source: Source, end: Option<f64>, options: &Options) -> Result<Self, Error> {
         let rate = f64::from(options.rate);
         let total = end.map_or(0, |end| ((end + options.tail) * rate).ceil() as u64);
         let mut renderer = Self {
@@ -145,9 +145,9 @@ impl Renderer {
             fade: (options.tail.min(FADE) * rate) as u64,
         };
         for _ in 0..renderer.limiter.latency() {
-            renderer.next_sample();
+            renderer.next_sample()?;
         }
-        renderer
+        Ok(renderer)
     }
 
     /// Samples in all.
@@ -165,11 +165,14 @@ impl Renderer {
 
     /// Fills `out` from its beginning and returns how many samples it wrote: all
     /// of `out`, or fewer at the end of the piece, or 0 after it.
-    pub fn fill(&mut self, out: &mut [f32]) -> usize {
+    ///
+    /// # Errors
+    /// [`Error::SoundFontPlayer`]; the renderer is then of no more use.
+    pub fn fill(&mut self, out: &mut [f32]) -> Result<usize, Error> {
         let left = usize::try_from(self.total - self.given).unwrap_or(usize::MAX);
         let count = out.len().min(left);
         for y in out.iter_mut().take(count) {
-            *y = self.next_sample();
+            *y = self.next_sample()?;
             let rest = self.total - self.given;
             if rest <= self.fade {
                 let x = rest as f64 / self.fade as f64;
@@ -177,14 +180,14 @@ impl Renderer {
             }
             self.given += 1;
         }
-        count
+        Ok(count)
     }
 
-    fn next_sample(&mut self) -> f32 {
+    fn next_sample(&mut self) -> Result<f32, Error> {
         if self.place >= BLOCK {
             match &mut self.source {
                 Source::Own(orchestra) => orchestra.render(&mut self.block),
-                Source::Font(player) => player.render(&mut self.block),
+                Source::Font(player) => player.render(&mut self.block)?,
             }
             if let Some(reverb) = &mut self.reverb {
                 reverb.process(&mut self.block);
@@ -193,7 +196,7 @@ impl Renderer {
         }
         let x = self.block.get(self.place).copied().unwrap_or(0.0);
         self.place += 1;
-        self.limiter.next(x)
+        Ok(self.limiter.next(x))
     }
 }
 

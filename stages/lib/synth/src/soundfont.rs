@@ -6,8 +6,10 @@
 //! share one, and when all are taken the one that has been silent longest (or,
 //! failing that, began longest ago) changes hands.
 
+use std::any::Any;
 use std::fmt;
 use std::io::{ErrorKind, Read, Seek, SeekFrom};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use rustysynth::{SoundFontError, SynthesizerError, SynthesizerSettings};
@@ -130,19 +132,30 @@ impl Player {
         })
     }
 
-    /// Overwrites `block` with the next samples.
-    pub(crate) fn render(&mut self, block: &mut [f32; BLOCK]) {
+    /// Overwrites `block` with the next samples. After an error there are no more.
+    pub(crate) fn render(&mut self, block: &mut [f32; BLOCK]) -> Result<(), Error> {
         for step in block.chunks_mut(STEP) {
-            let end = self.now + step.len() as u64;
-            self.release(end);
-            self.begin(end);
-            let (mut left, mut right) = ([0.0; STEP], [0.0; STEP]);
-            self.synthesizer.render(&mut left, &mut right);
-            for (y, (l, r)) in step.iter_mut().zip(left.iter().zip(&right)) {
-                *y = 0.5 * (l + r);
-            }
-            self.now = end;
+            // The player runs past its samples where one step of a high note is longer than the
+            // loop of a short sample, as some sound fonts have it.
+            let played = catch_unwind(AssertUnwindSafe(|| self.step(step)));
+            played.map_err(|panic| Error::SoundFontPlayer {
+                at: self.now as f64 / self.rate,
+                reason: panic_text(&*panic),
+            })?;
         }
+        Ok(())
+    }
+
+    fn step(&mut self, step: &mut [f32]) {
+        let end = self.now + step.len() as u64;
+        self.release(end);
+        self.begin(end);
+        let (mut left, mut right) = ([0.0; STEP], [0.0; STEP]);
+        self.synthesizer.render(&mut left, &mut right);
+        for (y, (l, r)) in step.iter_mut().zip(left.iter().zip(&right)) {
+            *y = 0.5 * (l + r);
+        }
+        self.now = end;
     }
 
     fn release(&mut self, end: u64) {
@@ -225,4 +238,10 @@ impl Player {
         }
         channel
     }
+}
+
+fn panic_text(panic: &(dyn Any + Send)) -> String {
+    let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
+    text.or_else(|| panic.downcast_ref::<String>().cloned())
+        .unwrap_or_else(|| "it panicked".to_owned())
 }

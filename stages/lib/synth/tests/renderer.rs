@@ -35,7 +35,7 @@ fn buffer_sizes_and_the_order_of_notes_change_nothing() {
         let mut samples = Vec::new();
         let mut block = vec![0.0; size];
         loop {
-            let count = renderer.fill(&mut block);
+            let count = renderer.fill(&mut block).unwrap();
             samples.extend_from_slice(&block[..count]);
             if count == 0 {
                 break;
@@ -150,7 +150,7 @@ fn thousands_of_notes_at_once_are_bounded_in_voices_and_level() {
     let mut renderer = Renderer::new(notes, &Options::default()).unwrap();
     let mut block = vec![0.0; 2048];
     for _ in 0..10 {
-        renderer.fill(&mut block);
+        renderer.fill(&mut block).unwrap();
         assert!(renderer.voices() <= POLYPHONY + 65);
         assert!(block.iter().all(|v| v.abs() <= 1.0));
     }
@@ -316,7 +316,7 @@ proptest! {
         match Renderer::new(vec![note], &DRY) {
             Ok(mut renderer) => {
                 let mut block = [0.0; 500];
-                renderer.fill(&mut block);
+                renderer.fill(&mut block).unwrap();
                 prop_assert!(block.iter().all(|v| v.is_finite()));
             }
             Err(error) => {

@@ -109,7 +109,7 @@ fn font() -> SoundFont {
 fn play(notes: Vec<Note>) -> Vec<f32> {
     let mut renderer = Renderer::with_sound_font(notes, &font(), &DRY).unwrap();
     let mut x = vec![0.0; renderer.total() as usize];
-    assert_eq!(renderer.fill(&mut x), x.len());
+    assert_eq!(renderer.fill(&mut x).unwrap(), x.len());
     x
 }
 

@@ -29,7 +29,7 @@ pub(crate) const DRY: Options = Options {
 pub(crate) fn render(notes: Vec<Note>, options: &Options) -> Vec<f32> {
     let mut renderer = Renderer::new(notes, options).unwrap();
     let mut samples = vec![0.0; renderer.total() as usize];
-    assert_eq!(renderer.fill(&mut samples), samples.len());
+    assert_eq!(renderer.fill(&mut samples).unwrap(), samples.len());
     samples
 }
 
