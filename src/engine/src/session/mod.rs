@@ -6,6 +6,7 @@
 //! gave before, what follows it is found in the cache after all (early cut-off).
 
 mod demand;
+mod gather;
 mod intake;
 mod resolve;
 
@@ -16,8 +17,8 @@ use std::sync::Arc;
 use stage_core::{Cancel, DeviceChoice, Digest, FailureClass, Part, Registry};
 
 pub use demand::LeftOut;
+pub(crate) use gather::{Gathered, PREVIOUS, Readiness};
 pub use intake::{FileStatus, SourceFile};
-pub(crate) use resolve::{Gathered, PREVIOUS, Readiness};
 
 use crate::config::{Config, Graph};
 use crate::error::EngineError;
