@@ -5,9 +5,9 @@ use engine::human_bytes;
 use engine::store::Amount;
 use serde_json::json;
 
-use super::gc::several_pipelines;
 use super::{Global, Outcome, say};
-use crate::ui::text::{Table, count, stage_label};
+use crate::ui::json::of_stage;
+use crate::ui::text::{Table, count, several_pipelines, size, stage_label};
 
 /// Show what the cache holds, by stage
 #[derive(Debug, Args)]
@@ -33,12 +33,8 @@ impl Cache {
         ];
         if self.json {
             let amount = |a: &Amount| json!({"files": a.count, "bytes": a.bytes});
-            let stages = usage.stages.iter().map(|(name, a)| {
-                let mut value = amount(a);
-                value["pipeline"] = json!(name.pipeline);
-                value["stage"] = json!(name.stage);
-                value
-            });
+            let stages = usage.stages.iter();
+            let stages = stages.map(|(name, a)| of_stage(name, amount(a)));
             let mut value = json!({
                 "event": "cache",
                 "path": store.root(),
@@ -56,11 +52,7 @@ impl Cache {
         let mut table = Table::new(&["", "files", "size"]);
         let several = several_pipelines(usage.stages.keys());
         let mut row = |name: String, amount: &Amount| {
-            let size = match amount.count {
-                0 => "–".to_owned(),
-                _ => human_bytes(amount.bytes as f64),
-            };
-            table.row(vec![name, count(amount.count), size]);
+            table.row(vec![name, count(amount.count), size(*amount)]);
         };
         for (name, amount) in &usage.stages {
             row(stage_label(name, several), amount);

@@ -8,7 +8,8 @@ use engine::store::{Amount, GcOptions, GcReport, StageAmount};
 use serde_json::{Value, json};
 
 use super::{FAILED, Failure, Global, Outcome, complain_softly, say};
-use crate::ui::text::{Table, count, stage_label};
+use crate::ui::json::of_stage;
+use crate::ui::text::{self, Table, count, several_pipelines, stage_label};
 
 /// Free what the last runs, pins and running processes do not need
 #[derive(Debug, Args)]
@@ -76,16 +77,12 @@ impl Gc {
         let mut table = Table::new(&["stage", "objects", "kept", "objects", would]);
         let several = several_pipelines(report.stages.keys());
         let mut row = |name: String, amount: &StageAmount| {
-            let size = |amount: Amount| match amount.count {
-                0 => "–".to_owned(),
-                _ => human_bytes(amount.bytes as f64),
-            };
             table.row(vec![
                 name,
                 count(amount.kept.count),
-                size(amount.kept),
+                text::size(amount.kept),
                 count(amount.freed.count),
-                size(amount.freed),
+                text::size(amount.freed),
             ]);
         };
         for (name, amount) in &report.stages {
@@ -124,24 +121,11 @@ impl Gc {
     }
 }
 
-/// Whether stages of more than one pipeline are among these.
-pub(crate) fn several_pipelines<'a>(
-    names: impl Iterator<Item = &'a engine::store::StageName>,
-) -> bool {
-    let mut pipelines: Vec<&str> = names.map(|name| name.pipeline.as_str()).collect();
-    pipelines.dedup();
-    pipelines.len() > 1
-}
-
 fn as_json(report: &GcReport, dry_run: bool) -> Value {
     let amount = |a: Amount| json!({"objects": a.count, "bytes": a.bytes});
     let both = |a: &StageAmount| json!({"kept": amount(a.kept), "freed": amount(a.freed)});
-    let stages = report.stages.iter().map(|(name, a)| {
-        let mut value = both(a);
-        value["pipeline"] = json!(name.pipeline);
-        value["stage"] = json!(name.stage);
-        value
-    });
+    let stages = report.stages.iter();
+    let stages = stages.map(|(name, a)| of_stage(name, both(a)));
     json!({
         "event": "gc",
         "dry_run": dry_run,

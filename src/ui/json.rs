@@ -4,11 +4,19 @@ use std::collections::BTreeMap;
 use std::io::Write;
 use std::sync::{Mutex, PoisonError};
 
+use engine::store::StageName;
 use engine::{
     Cause, Ending, FileStatus, Forecast, Observer, RunEvent, Session, Summary, Verdict, Who, Why,
 };
 use serde_json::{Value, json};
 use stage_core::{Event, NoteLevel};
+
+/// A report on a stage, with the stage's names.
+pub(crate) fn of_stage(name: &StageName, mut value: Value) -> Value {
+    value["pipeline"] = json!(name.pipeline);
+    value["stage"] = json!(name.stage);
+    value
+}
 
 /// The stream of `run --json`.
 pub(super) struct Stream {

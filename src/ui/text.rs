@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Write;
 
+use engine::store::{Amount, StageName};
 use engine::{Cause, Forecast, Session, Why, human_bytes, human_seconds};
 
 /// Columns that line up; numbers to the right.
@@ -61,8 +62,15 @@ impl Table {
     }
 }
 
+/// Whether stages of more than one pipeline are among these.
+pub(crate) fn several_pipelines<'a>(names: impl Iterator<Item = &'a StageName>) -> bool {
+    let mut pipelines: Vec<&str> = names.map(|name| name.pipeline.as_str()).collect();
+    pipelines.dedup();
+    pipelines.len() > 1
+}
+
 /// Name of a stage in a table: with its pipeline if there are `several`.
-pub(crate) fn stage_label(name: &engine::store::StageName, several: bool) -> String {
+pub(crate) fn stage_label(name: &StageName, several: bool) -> String {
     if several {
         format!("{}: {}", name.pipeline, name.stage)
     } else {
@@ -76,6 +84,14 @@ pub(crate) fn count(n: u64) -> String {
         "–".to_owned()
     } else {
         n.to_string()
+    }
+}
+
+/// The bytes of an amount, or a dash if there is nothing.
+pub(crate) fn size(amount: Amount) -> String {
+    match amount.count {
+        0 => "–".to_owned(),
+        _ => human_bytes(amount.bytes as f64),
     }
 }
 
