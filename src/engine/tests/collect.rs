@@ -11,13 +11,7 @@ use std::time::Duration;
 use engine::Verdict;
 use engine::store::{GcOptions, Outcome, RunOutcome, Store, StoreError};
 use stage_core::Part;
-use toy::Toy;
-
-const FILES: [(&str, &str); 3] = [
-    ("a.txt", "one two"),
-    ("b.txt", "three"),
-    ("sub/c.txt", "four five six"),
-];
+use toy::{FILES, Toy};
 
 fn keep(runs: usize) -> GcOptions {
     GcOptions {

@@ -4,21 +4,14 @@
 
 mod toy;
 
-use engine::{Config, Setting};
+use engine::Config;
 
 fn error(toml: &str, settings: &[&str]) -> String {
-    let settings: Vec<Setting> = settings
-        .iter()
-        .map(|text| Setting {
-            flag: "--set".into(),
-            text: (*text).into(),
-        })
-        .collect();
     match Config::parse(
         "pipeline.toml".as_ref(),
         toml.to_owned(),
         &toy::registry(),
-        &settings,
+        &toy::set(settings),
     ) {
         Ok(_) => "no error".to_owned(),
         Err(error) => error.to_string(),

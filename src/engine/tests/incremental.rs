@@ -9,25 +9,7 @@ use std::time::{Duration, SystemTime};
 
 use engine::{Cause, Request, Session, Verdict};
 use stage_core::Cancel;
-use toy::{Toy, objects};
-
-const FILES: [(&str, &str); 3] = [
-    ("a.txt", "one two"),
-    ("b.txt", "three"),
-    ("sub/c.txt", "four five six"),
-];
-
-fn done() -> Toy {
-    let toy = Toy::new(&FILES);
-    let run = toy.run();
-    assert_eq!(
-        run.summary.verdict,
-        Verdict::Done,
-        "{:?}",
-        run.summary.troubles
-    );
-    toy
-}
+use toy::{FILES, Toy, done, objects};
 
 fn strs(run: &toy::Run) -> Vec<&str> {
     run.executed.iter().map(String::as_str).collect()

@@ -11,19 +11,7 @@ use std::sync::Mutex;
 use engine::store::{Fault, Store, VerifyOptions, VerifyReport};
 use engine::{Ending, Observer, Repair, RunEvent};
 use stage_core::Cancel;
-use toy::{Toy, objects};
-
-const FILES: [(&str, &str); 3] = [
-    ("a.txt", "one two"),
-    ("b.txt", "three"),
-    ("sub/c.txt", "four five six"),
-];
-
-fn done() -> Toy {
-    let toy = Toy::new(&FILES);
-    toy.run();
-    toy
-}
+use toy::{Toy, done, objects};
 
 fn verify(store: &Store, subset: Option<(u64, u64)>) -> VerifyReport {
     let cancel = Cancel::default();

@@ -16,7 +16,7 @@ use stage_core::Cancel;
 use super::case::Row;
 use super::child::{Op, Orders, report, start};
 use super::scenario::{collect, work_by_key};
-use super::toy::{Run, Toy, run_project};
+use super::toy::{Run, Toy, numbered, run_project};
 
 const ROW: Row = Row {
     name: "kill",
@@ -26,17 +26,6 @@ const ROW: Row = Row {
 };
 
 const FILES: usize = 24;
-
-fn toy() -> Toy {
-    let toy = Toy::new(&[]);
-    for n in 0..FILES {
-        toy.write(
-            &format!("{n}.txt"),
-            &format!("text {n}{}", " and".repeat(n)),
-        );
-    }
-    toy
-}
 
 fn orders(toy: &Toy) -> Orders {
     Orders {
@@ -50,7 +39,7 @@ fn orders(toy: &Toy) -> Orders {
 
 #[test]
 fn process_groups() {
-    let undisturbed = toy();
+    let undisturbed = numbered(FILES);
     let orders = orders(&undisturbed);
     // The first start reads the program from the disk: the shortest counts.
     let mut whole = Duration::MAX;
@@ -73,7 +62,7 @@ fn process_groups() {
 
 fn case(seed: u64, whole: Duration, clean: &Run, dead: &AtomicU64) {
     let mut rng = ROW.rng(seed);
-    let toy = toy();
+    let toy = numbered(FILES);
     let orders = orders(&toy);
     let mut child = start(&orders);
     std::thread::sleep(whole.mul_f64(rng.random_range(0.0..1.2)));

@@ -18,7 +18,7 @@ use stage_core::Digest;
 use super::case::Row;
 use super::child::{Op, Orders, digest, report, start};
 use super::oracle::PROMPT;
-use super::toy::{Toy, run_project};
+use super::toy::{Toy, numbered, run_project};
 
 const ROW: Row = Row {
     name: "processes",
@@ -35,13 +35,7 @@ const DEADLOCK: Duration = Duration::from_secs(120);
 const SETTINGS: [&[&str]; 3] = [&[], &["read.upper=true"], &["sum.unit='words'"]];
 
 fn toy() -> Toy {
-    let toy = Toy::new(&[]);
-    for n in 0..FILES {
-        toy.write(
-            &format!("{n}.txt"),
-            &format!("text {n}{}", " and".repeat(n)),
-        );
-    }
+    let toy = numbered(FILES);
     std::fs::write(toy.dir.path().join(PROMPT), "what then").unwrap();
     toy
 }

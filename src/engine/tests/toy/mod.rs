@@ -17,7 +17,7 @@ use engine::fs::Fs;
 use engine::store::{Store, StoreError, StoreOptions};
 use engine::{
     Config, Ending, EngineError, FileStatus, Observer, Program, Project, Request, RunEvent,
-    Session, Setting, Summary,
+    Session, Setting, Summary, Verdict,
 };
 use serde::{Deserialize, Serialize};
 use stage_core::{
@@ -257,6 +257,13 @@ inputs = ["count@corpus"]
 inputs = { sum = "sum", extra = "count@prompt" }
 "#;
 
+/// Three files, one of them in a folder.
+pub const FILES: [(&str, &str); 3] = [
+    ("a.txt", "one two"),
+    ("b.txt", "three"),
+    ("sub/c.txt", "four five six"),
+];
+
 /// A project in a temporary folder, and what its runs said.
 pub struct Toy {
     pub dir: tempfile::TempDir,
@@ -364,6 +371,33 @@ impl Toy {
     }
 }
 
+/// A project of [`FILES`] whose run is done.
+pub fn done() -> Toy {
+    let toy = Toy::new(&FILES);
+    let summary = toy.run().summary;
+    assert_eq!(summary.verdict, Verdict::Done, "{:?}", summary.troubles);
+    toy
+}
+
+/// A project of `count` files, each longer than the last.
+pub fn numbered(count: usize) -> Toy {
+    let toy = Toy::new(&[]);
+    for n in 0..count {
+        let text = format!("text {n}{}", " and".repeat(n));
+        toy.write(&format!("{n}.txt"), &text);
+    }
+    toy
+}
+
+/// Each as `--set` gives it.
+pub fn set(settings: &[&str]) -> Vec<Setting> {
+    let setting = |text: &&str| Setting {
+        flag: "--set".into(),
+        text: (*text).into(),
+    };
+    settings.iter().map(setting).collect()
+}
+
 /// The project in the folder `dir`, with its cache at `cache`.
 pub fn open(
     dir: &Path,
@@ -372,13 +406,7 @@ pub fn open(
     mut options: StoreOptions,
     settings: &[&str],
 ) -> Result<Project, StoreError> {
-    let settings: Vec<Setting> = settings
-        .iter()
-        .map(|text| Setting {
-            flag: "--set".into(),
-            text: (*text).into(),
-        })
-        .collect();
+    let settings = set(settings);
     let file = dir.join("pipeline.toml");
     let config = Config::parse(&file, toml.to_owned(), &registry(), &settings)
         .unwrap_or_else(|e| panic!("{e}"));
