@@ -160,6 +160,21 @@ class Ours:
         return time.monotonic() - begun, [json.loads(line) for line in out.splitlines()]
 
 
+# Magnitude and phase as featurize.py stores them.
+AS_PEERS = {
+    "featurize__dtype": '"f32"',
+    "featurize__magnitude": '"linear"',
+    "featurize__phase": "true",
+}
+
+
+def of_music(options, name, **params):
+    """A project over 48 minutes of music."""
+    corpus = options.work / "music"
+    music(corpus)
+    return Ours(options, options.work / name, corpus=corpus, **params)
+
+
 def dvc_project(folder):
     if not (folder / ".dvc").exists():
         call(["git", "init", "-q", "."], folder)
@@ -330,28 +345,24 @@ def per_item(options):
 
 @figure("featurize")
 def featurize(options):
-    corpus = options.work / "music"
-    music(corpus)
-    # Magnitude and phase as the peers store them, and what is stored by default.
-    same = dict(featurize__dtype='"f32"', featurize__magnitude='"linear"', featurize__phase="true")
-    alike = Ours(options, options.work / "alike", corpus=corpus, **same)
-    default = Ours(options, options.work / "default", corpus=corpus)
+    alike, default = of_music(options, "alike", **AS_PEERS), of_music(options, "default")
 
     def fresh(project):
         shutil.rmtree(project.folder / ".pipeline", ignore_errors=True)
         return project.run("featurize")
 
-    def peer(script):
+    def peer(name):
         out = options.work / "peer-out"
         shutil.rmtree(out, ignore_errors=True)
-        return call([DATA, HERE / script, corpus, out, "22050", "1024", "256"], HERE)
+        corpus = options.work / "music"
+        return call([DATA, HERE / "featurize.py", name, corpus, out, "22050", "1024", "256"], HERE)
 
     taken = paired(
         options.rounds,
         lambda: fresh(alike),
         lambda: fresh(default),
-        lambda: peer("featurize_librosa.py"),
-        lambda: peer("featurize_torch.py"),
+        lambda: peer("librosa"),
+        lambda: peer("torch"),
     )
     as_peers, as_usual, *peers = taken
     for label, mine, goal in [
@@ -365,9 +376,7 @@ def featurize(options):
 
 @figure("threads")
 def threads(options):
-    corpus = options.work / "music"
-    music(corpus)
-    project = Ours(options, options.work / "default", corpus=corpus)
+    project = of_music(options, "default")
 
     def jobs(count):
         project.run("decode")
@@ -408,10 +417,7 @@ def loader(options):
 @figure("verify")
 def verify(options):
     """Of the cache that 48 minutes of features fill, warm, beside bare BLAKE3 of its objects."""
-    corpus = options.work / "music"
-    music(corpus)
-    same = dict(featurize__dtype='"f32"', featurize__magnitude='"linear"', featurize__phase="true")
-    project = Ours(options, options.work / "alike", corpus=corpus, **same)
+    project = of_music(options, "alike", **AS_PEERS)
     project.run("featurize")
     objects = project.folder / ".pipeline" / "objects"
     size = sum(path.stat().st_size for path in objects.rglob("*") if path.is_file())
@@ -460,6 +466,18 @@ def table(rows):
         yield f"| {row.figure} | {row.ours} | {row.peer} | {row.theirs} | {ratio} | {row.goal} |"
 
 
+def between_marks(file, mark, lines):
+    """Puts the lines between `<!-- mark -->` and `<!-- end of mark -->` in the file; prints them
+    where there is none."""
+    if file is None:
+        print("\n".join(lines))
+        return
+    begin, end = f"<!-- {mark} -->", f"<!-- end of {mark} -->"
+    head, _, rest = file.read_text().partition(begin)
+    _, _, tail = rest.partition(end)
+    file.write_text("\n".join([head + begin, "", *lines, "", end + tail]))
+
+
 def machine():
     model = platform.processor() or platform.machine()
     info = Path("/proc/cpuinfo")
@@ -493,11 +511,7 @@ def main():
             print(list(table([row]))[-1], flush=True)
     lines = [f"{machine()}; medians of {options.rounds} rounds.", "", *table(rows)]
     if options.out:
-        begin, end = "<!-- measured -->", "<!-- end -->"
-        head, _, rest = options.out.read_text().partition(begin)
-        _, _, tail = rest.partition(end)
-        text = "\n".join([head + begin, "", *lines, "", end + tail])
-        options.out.write_text(text)
+        between_marks(options.out, "measured", lines)
 
 
 if __name__ == "__main__":
