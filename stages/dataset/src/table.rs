@@ -16,8 +16,8 @@ const MAX_FIELDS: usize = 4096;
 pub(crate) struct Table {
     /// Path as written (without `./`) → split.
     paths: BTreeMap<String, Split>,
-    /// Last component of each path → the paths that end in it.
-    by_name: BTreeMap<String, Vec<String>>,
+    /// The same by path from its end (`c.wav/b/a/`), so that those with one ending are neighbours.
+    reversed: BTreeMap<String, Split>,
 }
 
 impl Table {
@@ -81,11 +81,7 @@ impl Table {
         }
         match self.paths.insert(path.to_owned(), split) {
             None => {
-                let name = path.rsplit('/').next().unwrap_or(path);
-                self.by_name
-                    .entry(name.to_owned())
-                    .or_default()
-                    .push(path.to_owned());
+                self.reversed.insert(reversed(path), split);
                 Ok(())
             }
             Some(other) => agree(path, other, split),
@@ -98,20 +94,13 @@ impl Table {
         if let Some(split) = self.paths.get(path) {
             return Ok(*split);
         }
-        let name = path.rsplit('/').next().unwrap_or(path);
-        let same_name = self.by_name.get(name).map_or(&[][..], Vec::as_slice);
-        let ends = |long: &str, short: &str| {
-            long.strip_suffix(short)
-                .is_some_and(|rest| rest.is_empty() || rest.ends_with('/'))
-        };
+        let end = reversed(path);
+        let longer = self.reversed.range(end.clone()..);
+        let longer = longer.take_while(|(other, _)| other.starts_with(&end));
+        let starts = path.match_indices('/').map(|(slash, _)| slash + 1);
+        let shorter = starts.filter_map(|start| self.paths.get(&path[start..]));
         let mut found = None;
-        for entry in same_name
-            .iter()
-            .filter(|entry| ends(entry, path) || ends(path, entry))
-        {
-            let Some(&split) = self.paths.get(entry) else {
-                continue;
-            };
+        for &split in longer.map(|(_, split)| split).chain(shorter) {
             if let Some(other) = found.replace(split) {
                 agree(path, other, split)?;
             }
@@ -120,6 +109,11 @@ impl Table {
             path: path.to_owned(),
         })
     }
+}
+
+/// `a/b/c.wav` as `c.wav/b/a/`.
+fn reversed(path: &str) -> String {
+    path.rsplit('/').flat_map(|part| [part, "/"]).collect()
 }
 
 fn agree(path: &str, first: Split, second: Split) -> Result<(), Error> {
