@@ -214,7 +214,7 @@ fn records() -> Vec<Record> {
 fn commits() {
     let writer = Writer {
         name: "commit",
-        version: 1,
+        version: 2,
         constant: "`VERSION` in src/engine/src/store/wire.rs",
         ending: "",
     };

@@ -82,7 +82,7 @@ const TARGETS: [Target; 16] = [
         "audio_pcm",
         &[("data/fixtures", &[".wav", ".aiff", ".caf"])],
     ),
-    Target("commit", &[(GOLDEN, &["commit-1"])]),
+    Target("commit", &[(GOLDEN, &["commit-2"])]),
     Target("config", &[(".", &["pipeline.toml"]), (GOLDEN, &[".toml"])]),
     Target("index", &[]),
     Target("manifest", &[(GOLDEN, &["manifest-1.json"])]),

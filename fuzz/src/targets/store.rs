@@ -5,17 +5,16 @@ use std::path::Path;
 use std::sync::{Arc, OnceLock};
 
 use engine::fs::RealFs;
-use engine::store::{Store, StoreOptions, Warning, decode_commit, encode_commit};
-use stage_core::{Digest, Part};
+use engine::store::{
+    COMMIT_VERSION, Store, StoreOptions, Warning, commit_of_body, decode_commit, encode_commit,
+};
+use stage_core::Part;
 
 /// Reads a commit, first as it stands, then as the body under a header that fits it; what can be
 /// read reads back as it was.
 pub fn commit(bytes: &[u8]) {
     read_commit(bytes);
-    let digest = Digest::of(bytes);
-    let mut headed = format!("pipeline commit 1 {} {digest}\n", bytes.len()).into_bytes();
-    headed.extend_from_slice(bytes);
-    read_commit(&headed);
+    read_commit(&commit_of_body(COMMIT_VERSION, bytes));
 }
 
 fn read_commit(bytes: &[u8]) {
@@ -29,7 +28,10 @@ fn read_commit(bytes: &[u8]) {
 }
 
 /// The commit of the cache that the index belongs to.
-const COMMIT: &[u8] = include_bytes!("../../../tests/golden/files/commit-1");
+const COMMIT: &[u8] = include_bytes!("../../../tests/golden/files/commit-2");
+
+/// Says that it is a cache.
+const FORMAT: &[u8] = include_bytes!("../../../tests/golden/caches/2/format");
 
 /// Opens a cache whose index is `bytes`, asks it everything, and changes it.
 pub fn index(bytes: &[u8]) {
@@ -93,7 +95,7 @@ fn write_cache(root: &Path, index: &[u8]) -> std::io::Result<()> {
         fs::remove_dir_all(&commits)?;
     }
     fs::create_dir_all(&commits)?;
-    fs::write(root.join("format"), "pipeline store 1\n")?;
+    fs::write(root.join("format"), FORMAT)?;
     fs::write(commits.join("01M7W5HH0000000000000000AA"), COMMIT)?;
     for name in ["index.db-wal", "index.db-shm"] {
         let _ = fs::remove_file(root.join(name));

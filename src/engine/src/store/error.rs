@@ -33,9 +33,21 @@ pub enum StoreError {
         /// The cache's folder.
         path: PathBuf,
         /// What its `format` file says.
-        found: String,
+        found: u32,
         /// The format that this program reads and writes.
         expected: u32,
+    },
+    /// The file that says how the cache is laid out cannot be made out.
+    #[error(
+        "`{}` is damaged: if no other version of the program made this cache, write the line \
+         `{expected}` into it; its contents are checked wherever they are used",
+        path.display()
+    )]
+    FormatDamaged {
+        /// The file.
+        path: PathBuf,
+        /// What it says in a cache of this program.
+        expected: String,
     },
     /// The folder holds something else.
     #[error(

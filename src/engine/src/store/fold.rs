@@ -42,7 +42,7 @@ pub(crate) enum CommitRead {
     Whole(Vec<Record>),
     /// It is not there.
     Gone,
-    /// It is damaged, and was set aside.
+    /// It is damaged, and gives nothing.
     Damaged,
 }
 
@@ -54,6 +54,14 @@ impl CommitRead {
             Self::Gone | Self::Damaged => None,
         }
     }
+}
+
+/// Where a record stands.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct At {
+    pub(crate) commit: Ulid,
+    /// How many records of all commits stand before it.
+    pub(crate) number: u64,
 }
 
 /// Commits that were read, and whether one of those named was gone.
@@ -93,7 +101,7 @@ impl Inner {
             Err(Trouble::Index(error)) => error,
         };
         // A database that another process keeps busy is not to be taken from it.
-        if let Some(dir) = index.place().filter(|_| !is_busy(&error)) {
+        if let Some(dir) = index.place().filter(|_| !error.passes()) {
             let reason = error.to_string();
             match Index::recreate(&*self.fs, dir).map_err(Trouble::Index) {
                 Ok(anew) => {
@@ -288,6 +296,37 @@ impl Inner {
         Ok(names)
     }
 
+    /// Names of all commits, oldest first.
+    pub(crate) fn commits_in_order(&self) -> Result<Vec<Ulid>> {
+        let mut names: Vec<Ulid> = self.commit_names()?.into_iter().collect();
+        names.sort_unstable();
+        Ok(names)
+    }
+
+    /// Gives every record, in the order of the commits. A damaged commit is set aside.
+    pub(crate) fn each_record(
+        &self,
+        each: &mut dyn FnMut(At, Record) -> Result<()>,
+    ) -> Result<()> {
+        self.each_read(&mut |name| self.read_commit(name), each)
+    }
+
+    /// Gives every record, in the order of the commits, each of which `read` reads.
+    pub(crate) fn each_read(
+        &self,
+        read: &mut dyn FnMut(Ulid) -> Result<CommitRead>,
+        each: &mut dyn FnMut(At, Record) -> Result<()>,
+    ) -> Result<()> {
+        let mut number = 0;
+        for commit in self.commits_in_order()? {
+            for record in read(commit)?.records().into_iter().flatten() {
+                each(At { commit, number }, record)?;
+                number += 1;
+            }
+        }
+        Ok(())
+    }
+
     /// Records of a commit. A damaged one is set aside.
     pub(crate) fn read_commit(&self, name: Ulid) -> Result<CommitRead> {
         let detail = match self.look_at_commit(name)? {
@@ -355,10 +394,4 @@ impl Inner {
             self.pending().insert(action.key, result);
         }
     }
-}
-
-fn is_busy(error: &IndexError) -> bool {
-    use rusqlite::ErrorCode::{DatabaseBusy, DatabaseLocked};
-    matches!(error, IndexError::Sql(rusqlite::Error::SqliteFailure(e, _))
-        if matches!(e.code, DatabaseBusy | DatabaseLocked))
 }

@@ -341,9 +341,10 @@ impl Inner {
         });
         report.stages = named.collect();
         if options.dry_run {
-            self.each_record(&mut |number, record| {
-                let fate = survey.fate(number, &record, plan.cut);
+            self.each_record(&mut |at, record| {
+                let fate = survey.fate(at.number, &record, plan.cut);
                 report.records += u64::from(fate == Fate::Drop);
+                Ok(())
             })?;
             for (_, bytes) in self.idle_scratch(plan, options)? {
                 report.scratch.add(bytes);

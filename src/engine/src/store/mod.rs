@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! .pipeline/
-//!   format        "pipeline store 1"
+//!   format        "pipeline store 2 <BLAKE3 of that>"
 //!   objects/ab/…  bytes, named by their digest, read-only, written once      ([`objects`])
 //!   commits/ULID  immutable: which action gave which artifact; runs, pins    ([`wire`], [`commit`])
 //!   leases/ULID   locked by a living process: the digests it uses            ([`lease`])
@@ -62,7 +62,10 @@ pub use survey::StageName;
 pub use ulid::{Ulid, UlidParseError, now_millis};
 pub use usage::Usage;
 pub use verify::{Damage, Fault, User, VerifyOptions, VerifyReport};
-pub use wire::{Unreadable, decode as decode_commit, encode as encode_commit};
+pub use wire::{
+    Unreadable, VERSION as COMMIT_VERSION, decode as decode_commit, encode as encode_commit,
+    headed as commit_of_body,
+};
 
 use crate::fs::{self, Fs, Handle};
 use commit::Committer;
@@ -73,7 +76,7 @@ use lease::Lease;
 use objects::Objects;
 
 /// Version of the layout of a cache.
-pub const FORMAT: u32 = 1;
+pub const FORMAT: u32 = 2;
 
 /// Where things lie.
 #[derive(Debug)]
@@ -361,20 +364,8 @@ impl Store {
     /// # Errors
     /// A commit cannot be read, or what `each` says.
     pub fn each_record(&self, mut each: impl FnMut(Ulid, Record) -> Result<()>) -> Result<()> {
-        let mut names: Vec<_> = self.inner.commit_names()?.into_iter().collect();
-        names.sort_unstable();
-        for name in names {
-            for record in self
-                .inner
-                .read_commit(name)?
-                .records()
-                .into_iter()
-                .flatten()
-            {
-                each(name, record)?;
-            }
-        }
-        Ok(())
+        self.inner
+            .each_record(&mut |at, record| each(at.commit, record))
     }
 }
 

@@ -5,6 +5,8 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, OnceLock};
 
+use stage_core::Digest;
+
 use super::commit::Committer;
 use super::error::{Result, StoreError, Warning};
 use super::gate::Gate;
@@ -127,42 +129,55 @@ fn prepare(fs: &dyn Fs, root: &Path, warn: &(dyn Fn(Warning) + Send + Sync)) -> 
                 }
                 return prepare(fs, root, warn);
             }
-            let text = format!("{FORMAT_TEXT}{FORMAT}\n");
-            return fs::write_atomic(fs, &path, text.as_bytes())
+            return fs::write_atomic(fs, &path, format_line(FORMAT).as_bytes())
                 .map_err(StoreError::io("create", path));
         }
         bytes => bytes.map_err(StoreError::io("read", path))?,
     };
     let text = String::from_utf8_lossy(&bytes);
-    let found = text.strip_prefix(FORMAT_TEXT).map(str::trim_end);
-    let version = found.and_then(|found| found.parse::<u32>().ok());
-    match version {
-        Some(FORMAT) => return Ok(()),
+    match format_of(&text) {
+        Some(FORMAT) => Ok(()),
         // There has been no older one in the world that would be worth taking over: what it holds
         // can be made again.
         Some(older) if older < FORMAT => {
-            let aside = set_older_aside(fs, root, older)?;
+            let aside = set_older_aside(fs, root, &text, older)?;
             warn(Warning::OlderFormat {
                 found: older,
                 path: aside,
             });
-            return prepare(fs, root, warn);
+            prepare(fs, root, warn)
         }
-        _ => {}
+        Some(newer) => Err(StoreError::Format {
+            path: root.to_owned(),
+            found: newer,
+            expected: FORMAT,
+        }),
+        None => Err(StoreError::FormatDamaged {
+            path,
+            expected: format_line(FORMAT).trim_end().to_owned(),
+        }),
     }
-    Err(StoreError::Format {
-        path: root.to_owned(),
-        found: found.map_or_else(
-            || format!("`{}`", text.trim().chars().take(40).collect::<String>()),
-            str::to_owned,
-        ),
-        expected: FORMAT,
-    })
+}
+
+/// What the file `format` says: the number, and a hash that tells another number from a damaged
+/// one.
+fn format_line(format: u32) -> String {
+    let text = format!("{FORMAT_TEXT}{format}");
+    let digest = Digest::of(text.as_bytes());
+    format!("{text} {digest}\n")
+}
+
+/// The number that the file `format` says, if it is whole. The first format had no hash.
+fn format_of(line: &str) -> Option<u32> {
+    let number = line.strip_prefix(FORMAT_TEXT)?.split_whitespace().next()?;
+    let format = number.parse().ok()?;
+    let first = format == 1 && line.trim_end() == format!("{FORMAT_TEXT}1");
+    (first || line == format_line(format)).then_some(format)
 }
 
 /// Moves everything in the folder of a store of an older format into one folder within, `format`
 /// last, so that the next process goes on where this one was cut short.
-fn set_older_aside(fs: &dyn Fs, root: &Path, older: u32) -> Result<PathBuf> {
+fn set_older_aside(fs: &dyn Fs, root: &Path, text: &str, older: u32) -> Result<PathBuf> {
     let lock = root.join("index.lock");
     let door = fs
         .open_or_create(&lock)
@@ -170,9 +185,8 @@ fn set_older_aside(fs: &dyn Fs, root: &Path, older: u32) -> Result<PathBuf> {
     door.lock().map_err(StoreError::io("lock", &lock))?;
     let aside = root.join(format!("{ASIDE}{older}"));
     let format = root.join("format");
-    let text = format!("{FORMAT_TEXT}{older}");
     let now = fs::read(fs, &format, 4096).unwrap_or_default();
-    if String::from_utf8_lossy(&now).trim_end() != text {
+    if String::from_utf8_lossy(&now) != text {
         // Another process has done it while this one waited.
         return Ok(aside);
     }

@@ -50,8 +50,7 @@ impl Inner {
         _closed: &Closed,
         fate: &mut dyn FnMut(Record) -> Option<Record>,
     ) -> Result<Rewritten> {
-        let mut names: Vec<Ulid> = self.commit_names()?.into_iter().collect();
-        names.sort_unstable();
+        let names = self.commits_in_order()?;
         let mut done = Rewritten::default();
         let mut old = Vec::new();
         let mut chunk = Chunk::default();

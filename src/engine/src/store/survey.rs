@@ -108,8 +108,9 @@ impl Inner {
             ..Survey::default()
         };
         let mut newest: HashMap<(StageName, Part), Digest> = HashMap::new();
-        self.each_record(&mut |number, record| {
-            survey.meet(number, record, &mut newest);
+        self.each_record(&mut |at, record| {
+            survey.meet(at.number, record, &mut newest);
+            Ok(())
         })?;
         if roots.keep_runs > 0 {
             let done = newest.into_values();
@@ -121,22 +122,11 @@ impl Inner {
         }
         self.rank(&mut survey, &roots);
         survey.roots = Some(roots);
-        self.each_record(&mut |number, record| survey.mark(number, &record))?;
+        self.each_record(&mut |at, record| {
+            survey.mark(at.number, &record);
+            Ok(())
+        })?;
         Ok(survey)
-    }
-
-    /// Gives every record with its number, in the order of the commits.
-    pub(crate) fn each_record(&self, each: &mut dyn FnMut(u64, Record)) -> Result<()> {
-        let mut names: Vec<_> = self.commit_names()?.into_iter().collect();
-        names.sort_unstable();
-        let mut number = 0;
-        for name in names {
-            for record in self.read_commit(name)?.records().into_iter().flatten() {
-                each(number, record);
-                number += 1;
-            }
-        }
-        Ok(())
     }
 
     /// Puts the runs in order, and reads what they used.

@@ -181,22 +181,16 @@ impl Inner {
         each: &mut dyn FnMut(u64, Record),
         damaged: &mut dyn FnMut(Ulid, String),
     ) -> Result<()> {
-        let mut names: Vec<_> = self.commit_names()?.into_iter().collect();
-        names.sort_unstable();
-        let mut number = 0;
-        for name in names {
-            match self.look_at_commit(name)? {
-                Ok(CommitRead::Whole(records)) => {
-                    for record in records {
-                        each(number, record);
-                        number += 1;
-                    }
-                }
-                Ok(_) => {}
-                Err(detail) => damaged(name, detail),
-            }
-        }
-        Ok(())
+        let mut read = |name| {
+            Ok(self.look_at_commit(name)?.unwrap_or_else(|detail| {
+                damaged(name, detail);
+                CommitRead::Damaged
+            }))
+        };
+        self.each_read(&mut read, &mut |at, record| {
+            each(at.number, record);
+            Ok(())
+        })
     }
 
     /// All objects in place; notes the strays.

@@ -1,7 +1,7 @@
 //! The file of a commit.
 //!
 //! ```text
-//! pipeline commit 1 <bytes of the body> <BLAKE3 of the body, hex>\n
+//! pipeline commit 2 <bytes of the body> <BLAKE3 of all else, hex>\n
 //! {"origin":{"run":…,"pipeline":…,"program":…,"class":…}}\n
 //! {"stage":{"stage":…,"kind":…,"version":…,"part":…,"params":…}}\n
 //! {"action":{"key":…,"origin":0,"stage":0,"item":…,"inputs":{…},"done":{…},…}}\n
@@ -11,12 +11,13 @@
 //! folding them, which SQLite dominates, and nobody could read it. `origin` and `stage` lines
 //! are numbered from 0 as they come and stand before the actions that refer to them. A list of
 //! digests is one string of their hex digits, run together. Length and hash in front tell a torn
-//! or damaged file from a whole one.
+//! or damaged file from a whole one. The header is the same in every version, and the hash covers
+//! it, so that a damaged version is not taken for a newer one.
 
 use std::collections::{BTreeMap, HashMap};
-use std::io::Write;
 use std::sync::Arc;
 
+use blake3::Hasher;
 use serde::{Deserialize, Serialize};
 use stage_core::{Digest, Entry, Tree};
 
@@ -25,8 +26,8 @@ use super::record::{
     StageSettings,
 };
 
-/// The version of commit files that is written; all up to it are read.
-pub(crate) const VERSION: u32 = 1;
+/// The version of commit files that is written and read.
+pub const VERSION: u32 = 2;
 
 const MAGIC: &str = "pipeline commit ";
 
@@ -178,12 +179,24 @@ pub fn encode(records: &[Record]) -> serde_json::Result<Vec<u8>> {
         };
         push_line(&mut body, &line)?;
     }
+    Ok(headed(VERSION, &body))
+}
+
+/// The file of a commit with the body `body` in the form of `version`.
+pub fn headed(version: u32, body: &[u8]) -> Vec<u8> {
     let mut file = Vec::with_capacity(body.len() + HEADER_LIMIT);
-    let digest = Digest::of(&body);
-    // Writing to a vector cannot fail.
-    let _ = writeln!(file, "{MAGIC}{VERSION} {} {digest}", body.len());
-    file.extend_from_slice(&body);
-    Ok(file)
+    file.extend(format!("{MAGIC}{version} {} ", body.len()).bytes());
+    let digest = digest_of(&file, body);
+    file.extend(format!("{digest}\n").bytes());
+    file.extend_from_slice(body);
+    file
+}
+
+/// The hash of a commit: of its header as far as the hash, and of its body.
+fn digest_of(head: &[u8], body: &[u8]) -> Digest {
+    let mut hasher = Hasher::new();
+    hasher.update(head).update(body);
+    Digest(*hasher.finalize().as_bytes())
 }
 
 /// The records of a commit.
@@ -250,30 +263,33 @@ fn checked_body(file: &[u8]) -> Result<&[u8], Unreadable> {
         .ok()
         .and_then(|head| head.strip_prefix(MAGIC))
         .ok_or_else(|| damaged("it has no header"))?;
-    let mut fields = fields.split(' ');
-    let version = fields.next().and_then(|f| f.parse::<u32>().ok());
-    match version {
-        Some(VERSION) => {}
-        Some(newer) if newer > VERSION => return Err(Unreadable::Newer(newer)),
-        _ => return Err(damaged("its header has no version")),
-    }
-    let length = fields.next().and_then(|f| f.parse::<usize>().ok());
-    let digest = fields.next().and_then(|f| f.parse::<Digest>().ok());
-    let (Some(length), Some(digest), None) = (length, digest, fields.next()) else {
+    let fields: Vec<&str> = fields.split(' ').collect();
+    let [version, length, hash] = fields[..] else {
         return Err(damaged("its header is not whole"));
     };
+    let numbers = version.parse::<u32>().ok().zip(length.parse().ok());
+    let Some(((version, length), digest)) = numbers.zip(hash.parse::<Digest>().ok()) else {
+        return Err(damaged("its header is not whole"));
+    };
+    let length: usize = length;
     if body.len() != length {
         return Err(Unreadable::Damaged(format!(
             "{} bytes follow the header, expected {length}",
             body.len()
         )));
     }
-    if Digest::of(body) != digest {
+    if digest_of(&head[..head.len() - hash.len()], body) != digest {
         return Err(damaged(
             "its bytes do not have the hash that its header says",
         ));
     }
-    Ok(body)
+    match version {
+        VERSION => Ok(body),
+        newer if newer > VERSION => Err(Unreadable::Newer(newer)),
+        older => Err(Unreadable::Damaged(format!(
+            "it has version {older}, which no cache of this format holds"
+        ))),
+    }
 }
 
 /// Numbers values as they first come, writing a line for each. Shared values are told apart by
@@ -469,23 +485,21 @@ mod tests {
         for at in 0..file.len() {
             let mut bad = file.clone();
             bad[at] ^= 4;
-            // "1" in the version becomes "5": newer. All else is damage.
-            assert!(decode(&bad).is_err(), "flip at {at}");
+            let found = decode(&bad);
+            assert!(matches!(found, Err(Unreadable::Damaged(_))), "flip at {at}");
         }
     }
 
     #[test]
     fn newer_commits_are_not_called_damaged() {
-        let text = String::from_utf8(encode(&[]).unwrap()).unwrap();
-        let newer = text.replacen("commit 1", "commit 2", 1);
-        assert_eq!(decode(newer.as_bytes()), Err(Unreadable::Newer(2)));
+        let newer = headed(3, b"whatever comes");
+        assert_eq!(decode(&newer), Err(Unreadable::Newer(3)));
     }
 
     proptest! {
         #[test]
         fn any_body_is_read_or_refused(body in "\\PC{0,200}") {
-            let file = format!("{MAGIC}1 {} {}\n{body}", body.len(), Digest::of(body.as_bytes()));
-            let _ = decode(file.as_bytes());
+            let _ = decode(&headed(VERSION, body.as_bytes()));
             let _ = decode(body.as_bytes());
         }
     }

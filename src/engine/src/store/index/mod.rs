@@ -53,6 +53,15 @@ pub(crate) enum IndexError {
     Io(io::Error),
 }
 
+impl IndexError {
+    /// Whether it says nothing of the database: others hold it for longer than is waited for.
+    pub(crate) fn passes(&self) -> bool {
+        use rusqlite::ErrorCode::{DatabaseBusy, DatabaseLocked};
+        matches!(self, Self::Sql(rusqlite::Error::SqliteFailure(e, _))
+            if matches!(e.code, DatabaseBusy | DatabaseLocked))
+    }
+}
+
 impl From<rusqlite::Error> for IndexError {
     fn from(error: rusqlite::Error) -> Self {
         Self::Sql(error)
@@ -92,13 +101,16 @@ impl Index {
         let suspect = alone && is_older_beside_log(fs, dir);
         let opened = if suspect {
             Err(IndexError::Wrong(
-                "an older copy had been put in its place".to_owned(),
+                "it was changed after its log, by a kill while it was written or by a copy of \
+                 another time"
+                    .to_owned(),
             ))
         } else {
             connect(&dir.join(DATABASE)).and_then(with_folded)
         };
         let (opened, why) = match opened {
             Ok(opened) => (opened, None),
+            Err(error) if error.passes() => return Err(error),
             Err(error) => {
                 remove(fs, dir)?;
                 let anew = connect(&dir.join(DATABASE)).and_then(with_folded)?;

@@ -215,8 +215,8 @@ fn a_commit_of_a_newer_program_is_refused_not_misread() {
     perform_all(&home.open(), 0..1);
     let name = Ulid::new().to_string();
     let path = home.root().join("commits").join(name);
-    std::fs::write(&path, "pipeline commit 2 whatever comes\n").unwrap();
+    std::fs::write(&path, crate::store::commit_of_body(3, b"whatever comes")).unwrap();
     let message = home.try_open().unwrap_err().to_string();
-    assert!(message.contains("has version 2, newer than 1"), "{message}");
+    assert!(message.contains("has version 3, newer than 2"), "{message}");
     assert!(path.exists());
 }

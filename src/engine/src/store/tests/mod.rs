@@ -310,9 +310,19 @@ fn foreign_folders_and_formats_are_refused() {
     std::fs::create_dir(home.root()).unwrap();
     drop(home.open());
     let format = home.root().join("format");
-    std::fs::write(&format, "pipeline store 7\n").unwrap();
+    let ours = std::fs::read_to_string(&format).unwrap();
+    let seven = stage_core::Digest::of(b"pipeline store 7");
+    std::fs::write(&format, format!("pipeline store 7 {seven}\n")).unwrap();
     let message = home.try_open().unwrap_err().to_string();
-    assert!(message.contains("has format 7, expected 1"), "{message}");
+    assert!(message.contains("has format 7, expected 2"), "{message}");
+    // Damage is neither an older nor a newer format.
+    for at in 0..ours.len() {
+        let mut bad = ours.clone().into_bytes();
+        bad[at] ^= 1;
+        std::fs::write(&format, &bad).unwrap();
+        let message = home.try_open().unwrap_err().to_string();
+        assert!(message.contains("is damaged") && message.contains(ours.trim()), "{message}");
+    }
     std::fs::remove_file(&format).unwrap();
     let message = home.try_open().unwrap_err().to_string();
     assert!(message.contains("is no cache"), "{message}");
@@ -322,11 +332,11 @@ fn foreign_folders_and_formats_are_refused() {
 fn a_store_of_an_older_format_is_set_aside() {
     let home = Home::new();
     perform_all(&home.open(), 0..1);
-    std::fs::write(home.root().join("format"), "pipeline store 0\n").unwrap();
+    std::fs::write(home.root().join("format"), "pipeline store 1\n").unwrap();
     let store = home.open();
     assert_eq!(known(&store, 1), 0);
-    assert!(home.warnings()[0].contains("was of format 0"));
-    let old = home.root().join("format-0");
+    assert!(home.warnings()[0].contains("was of format 1"));
+    let old = home.root().join("format-1");
     assert!(old.join("objects").is_dir() && old.join("format").is_file());
     drop(store);
     // As after a crash: everything is moved, and the new one not begun.
