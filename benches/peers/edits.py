@@ -18,7 +18,7 @@ import sys
 import time
 from pathlib import Path
 
-from measure import DVC, PEERS, ROOT, SNAKEMAKE, XVC, Ours, between_marks, write_small
+from measure import DVC, PEERS, ROOT, SNAKEMAKE, XVC, Ours, between_marks, script, write_small
 
 # How long a file rests before it is edited: longer than any tick of a clock.
 SETTLE = 2.1
@@ -238,14 +238,16 @@ def dvc(base):
 
 
 def xvc(base):
-    step = [XVC, "pipeline", "step"]
+    step = [*XVC, "pipeline", "step"]
+    base.parent.mkdir(parents=True, exist_ok=True)
+    script(base.with_suffix(".sh"), Peer.STAGE)
     prepare = [
-        [XVC, "init"],
-        [*step, "new", "--step-name", "one", "--command", Peer.STAGE],
+        [*XVC, "init"],
+        [*step, "new", "--step-name", "one", "--command", f"../{base.name}.sh"],
         [*step, "dependency", "--step-name", "one", "--glob", "data/*/*"],
         [*step, "output", "--step-name", "one", "--output-file", "out"],
     ]
-    return Peer(base, prepare, [XVC, "pipeline", "run"])
+    return Peer(base, prepare, [*XVC, "pipeline", "run"])
 
 
 def snakemake(base):
@@ -291,8 +293,7 @@ def main():
     options.pipeline = options.pipeline.resolve()
     base = options.work.resolve()
     makers = {"pipeline": lambda folder: Pipeline(options, folder), "dvc": dvc}
-    makers |= {"xvc": xvc} if XVC.exists() else {}
-    makers |= {"snakemake": snakemake}
+    makers |= {"xvc": xvc, "snakemake": snakemake}
     names = options.tools or list(makers)
     columns = []
     for name in names:

@@ -25,7 +25,7 @@ DVC = PEERS / "dvc" / "bin" / "dvc"
 NINJA = PEERS / "dvc" / "bin" / "ninja"
 SNAKEMAKE = PEERS / "snakemake" / "bin" / "snakemake"
 DATA = PEERS / "data" / "bin" / "python"
-XVC = PEERS / "xvc" / "bin" / "xvc"
+XVC = [PEERS / "xvc" / "bin" / "python", HERE / "xvc_cli.py"]
 
 
 @dataclass
@@ -189,20 +189,27 @@ def dvc_project(folder):
 
 
 def xvc_project(folder):
-    if not XVC.exists():
-        return None
     if not (folder / ".xvc").exists():
-        step = [XVC, "pipeline", "step"]
+        step = [*XVC, "pipeline", "step"]
+        one = script(folder / "one.sh", "ls data > one.txt")
+        two = script(folder / "two.sh", "wc -l < one.txt > two.txt")
         call(["git", "init", "-q", "."], folder)
-        call([XVC, "init"], folder)
-        call([*step, "new", "--step-name", "one", "--command", "ls data > one.txt"], folder)
+        call([*XVC, "init"], folder)
+        call([*step, "new", "--step-name", "one", "--command", one], folder)
         call([*step, "dependency", "--step-name", "one", "--glob", "data/*"], folder)
         call([*step, "output", "--step-name", "one", "--output-file", "one.txt"], folder)
-        call([*step, "new", "--step-name", "two", "--command", "wc -l < one.txt > two.txt"], folder)
+        call([*step, "new", "--step-name", "two", "--command", two], folder)
         call([*step, "dependency", "--step-name", "two", "--file", "one.txt"], folder)
         call([*step, "output", "--step-name", "two", "--output-file", "two.txt"], folder)
-        call([XVC, "pipeline", "run"], folder)
-    return lambda: call([XVC, "pipeline", "run"], folder)
+        call([*XVC, "pipeline", "run"], folder)
+    return lambda: call([*XVC, "pipeline", "run"], folder)
+
+
+def script(path, command):
+    """Makes a program of a command, for those that cannot be given one with spaces."""
+    path.write_text(f"#!/bin/sh\n{command}\n")
+    path.chmod(0o755)
+    return f"./{path.name}"
 
 
 def ninja_project(folder):
@@ -241,7 +248,6 @@ def noop(options, count, peers, goals, *more):
     base = copies(options, "noop", count)
     ours = two_stages(options, base)
     made = {name: make(base / name) for name, make in peers.items()}
-    made = {name: command for name, command in made.items() if command}
     mine, *theirs = paired(options.rounds, lambda: ours.run("featurize", *more), *made.values())
     label = f"no-op run, {count:,} files" + "".join(f", `{flag}`" for flag in more)
     about = f"{shown(median(mine))}, {peak(mine):.0f} MB"
@@ -402,9 +408,7 @@ def loader(options):
 
     commands = {"memcpy": rate([ours, "memcpy"])}
     for name in ("datasets", "webdataset", "mosaicml"):
-        python = PEERS / "mosaicml" / "bin" / "python" if name == "mosaicml" else DATA
-        script = [python, HERE / "loaders.py", options.work / "samples", name]
-        commands[name] = rate(script)
+        commands[name] = rate([DATA, HERE / "loaders.py", options.work / "samples", name])
     mine, *theirs = paired(options.rounds, rate([ours, "loader"]), *commands.values())
     goals = {"memcpy": "≥ 0.5", "datasets": "≥ 5", "webdataset": "≥ 8", "mosaicml": "≥ 8"}
     about = f"{statistics.median(mine):.2f} GB/s"

@@ -13,9 +13,9 @@ environment() {
 }
 environment dvc dvc ninja
 environment snakemake snakemake
+environment xvc xvc
 environment data librosa soundfile soxr pyarrow torch blake3 datasets webdataset
-environment mosaicml mosaicml-streaming
-# Xvc has no binary packages: half an hour of compiling on two cores.
-if [ "${1:-}" = --xvc ]; then
-    cargo install --quiet xvc --root "$peers/xvc"
-fi
+# What MosaicML streaming imports to read local shards: all that it requires (the clients of four
+# clouds) does not resolve.
+environment data torchvision transformers Brotli python-snappy zstd pillow catalogue
+environment data --no-deps mosaicml-streaming
