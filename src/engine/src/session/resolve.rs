@@ -414,7 +414,6 @@ impl Session<'_> {
             .map(|(_, artifact)| artifact)
             .filter(|a| a.digest == digest))
     }
-
 }
 
 /// Whether an artifact holds one of the objects `lost` and it is still not there: another action

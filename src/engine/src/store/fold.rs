@@ -304,10 +304,7 @@ impl Inner {
     }
 
     /// Gives every record, in the order of the commits. A damaged commit is set aside.
-    pub(crate) fn each_record(
-        &self,
-        each: &mut dyn FnMut(At, Record) -> Result<()>,
-    ) -> Result<()> {
+    pub(crate) fn each_record(&self, each: &mut dyn FnMut(At, Record) -> Result<()>) -> Result<()> {
         self.each_read(&mut |name| self.read_commit(name), each)
     }
 

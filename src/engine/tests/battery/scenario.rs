@@ -11,10 +11,10 @@ use engine::fs::RealFs;
 use engine::fs::sim::{SimFs, Snapshot};
 use engine::store::{
     Artifact, GcOptions, Holder, InterimRecord, Origin, PinRecord, Record, Store, StoreOptions,
-    Ulid, Warning,
+    Ulid, VerifyOptions, Warning,
 };
-use engine::{EngineError, Request};
-use stage_core::{Digest, Tree};
+use engine::{Deaf, EngineError, Request, repair};
+use stage_core::{Cancel, Digest, Tree};
 
 use super::oracle::{PROMPT, World};
 use super::toy::{Run, Toy, temporary, try_run};
@@ -34,6 +34,10 @@ pub(crate) enum Act {
     Force,
     /// What only an older run needs is collected; then a run.
     Collect,
+    /// What is damaged or lost is made again; then a run.
+    Repair,
+    /// The cache is one of the first format, which is moved aside; then a run.
+    Migrate,
 }
 
 /// A cache, and what is then done to it.
@@ -113,6 +117,23 @@ impl Scenario {
             ),
             harm("damaged object", Harm::Flipped),
             harm("lost object", Harm::Lost),
+            Self::new(
+                "repair of a damaged object",
+                Some(&base),
+                &base,
+                Act::Repair,
+                Harm::Flipped,
+                true,
+            ),
+            Self::new(
+                "repair of a lost object",
+                Some(&base),
+                &base,
+                Act::Repair,
+                Harm::Lost,
+                false,
+            ),
+            act("cache of the first format", Act::Migrate),
         ]
     }
 
@@ -154,6 +175,11 @@ impl Scenario {
             }
         }
         before.0.retain(|path, _| path != Path::new("index.db-shm"));
+        if act == Act::Migrate {
+            let format = b"pipeline store 1\n".to_vec();
+            before.0.insert("format".into(), Some(format));
+            before_index = Snapshot::default();
+        }
         let undisturbed = toy.dir.path().join("undisturbed");
         let clean = play(&toy, world, &undisturbed, real(), 2).unwrap();
         let keys = work_by_key(&undisturbed);
@@ -187,7 +213,7 @@ impl Scenario {
     pub(crate) fn perform(&self, cache: &Path, fs: &SimFs) -> Result<Run, EngineError> {
         let disk = || Arc::new(fs.clone()) as Arc<dyn Fs>;
         match self.act {
-            Act::Run => {}
+            Act::Run | Act::Migrate => {}
             Act::TwoRuns => {
                 let other = || self.play(cache, disk(), 1);
                 return std::thread::scope(|scope| {
@@ -200,6 +226,15 @@ impl Scenario {
             Act::Collect => {
                 let store = Store::open(cache, options(disk(), &Arc::default()))?;
                 store.gc(&collect(1))?;
+            }
+            Act::Repair => {
+                let (project, request) = project(&self.toy, &self.world, cache, disk())?;
+                let options = VerifyOptions {
+                    subset: None,
+                    cancel: &Cancel::default(),
+                    on_bytes: &|_| (),
+                };
+                repair(&project, request, &options, &Deaf)?;
             }
             Act::Force => {
                 let (project, mut request) = project(&self.toy, &self.world, cache, disk())?;

@@ -321,7 +321,10 @@ fn foreign_folders_and_formats_are_refused() {
         bad[at] ^= 1;
         std::fs::write(&format, &bad).unwrap();
         let message = home.try_open().unwrap_err().to_string();
-        assert!(message.contains("is damaged") && message.contains(ours.trim()), "{message}");
+        assert!(
+            message.contains("is damaged") && message.contains(ours.trim()),
+            "{message}"
+        );
     }
     std::fs::remove_file(&format).unwrap();
     let message = home.try_open().unwrap_err().to_string();
