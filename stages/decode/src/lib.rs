@@ -159,7 +159,7 @@ impl Stage for Decode {
         let path = item.input.path(SOURCE_FILE)?;
         let mut reader = MonoReader::open(path, options).map_err(Error::Source)?;
         let identity = Identity::of(&mut reader);
-        let spool = self.normalize.then(|| out.dir().join("spool"));
+        let spool = self.normalize.then(|| out.dir().to_owned());
         let file = out.create(PCM)?;
         let mut wav = MonoWavWriter::new(file, self.rate, self.format, spool.as_deref())
             .map_err(Error::Write)?;

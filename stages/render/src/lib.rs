@@ -198,7 +198,7 @@ impl Render {
         out: &mut Output,
         cx: &Context,
     ) -> Result<f32, StageError> {
-        let spool = self.normalize.then(|| out.dir().join("spool"));
+        let spool = self.normalize.then(|| out.dir().to_owned());
         let file = out.create(PCM)?;
         let mut wav = MonoWavWriter::new(file, self.rate, self.format, spool.as_deref())
             .map_err(Error::Audio)?;

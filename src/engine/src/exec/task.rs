@@ -153,22 +153,22 @@ impl Shop<'_> {
         if let Some(found) = self.found(task)? {
             return Ok(found);
         }
-        let dir = store.tmp_dir()?;
-        let out = dir.path().join("out");
-        self.project
-            .fs
-            .create_dir(&out)
-            .map_err(StageError::io(format!("creating `{}`", out.display())))?;
+        let place = store.workplace()?;
+        let out = place.out().to_owned();
         let scratch = self.scratch(task, &holder)?;
         let job = self.job(task, out, scratch.as_ref())?;
         let bytes = read_bytes(&job);
         let worked = Instant::now();
-        let (tree, written) = self.do_job(task, &job, dir.path())?;
+        let (tree, written) = self.do_job(task, &job, place.path())?;
         if let Some((path, sig)) = task.item.as_ref().and_then(|item| item.source.as_ref()) {
             self.unchanged(path, sig)?;
         }
         let seconds = worked.elapsed().as_secs_f64();
         let artifact = store.adopt(&job.out, &tree, &written)?;
+        // Interim artifacts of the other parts lie beside the output.
+        if task.settings.part == Part::Item {
+            store.leave(place)?;
+        }
         let record = self.record(task, Outcome::Done(artifact.clone()), seconds, bytes);
         if let Some(scratch) = scratch {
             // The scratch is of use until the result is durable.

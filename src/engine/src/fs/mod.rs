@@ -266,18 +266,23 @@ fn existing_dir(fs: &dyn Fs, path: &Path, error: io::Error) -> io::Result<()> {
 /// # Errors
 /// Something in it cannot be removed.
 pub fn remove_dir_all(fs: &dyn Fs, path: &Path) -> io::Result<()> {
-    let entries = match fs.read_dir(path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-        entries => entries?,
-    };
-    for entry in entries {
+    gone_is_fine(clear_dir(fs, path))?;
+    gone_is_fine(fs.remove_dir(path))
+}
+
+/// Removes all that is in a folder, as [`remove_dir_all`].
+///
+/// # Errors
+/// The folder is gone, or something in it cannot be removed.
+pub(crate) fn clear_dir(fs: &dyn Fs, path: &Path) -> io::Result<()> {
+    for entry in fs.read_dir(path)? {
         let path = path.join(&entry.name);
         match entry.kind {
             FileKind::Dir => remove_dir_all(fs, &path)?,
             _ => gone_is_fine(fs.remove_file(&path))?,
         }
     }
-    gone_is_fine(fs.remove_dir(path))
+    Ok(())
 }
 
 /// What a file or a folder holds.

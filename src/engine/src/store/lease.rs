@@ -9,7 +9,7 @@ use std::io::{self, Read, SeekFrom};
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -92,6 +92,36 @@ pub(crate) struct Lease {
     layout: Arc<Layout>,
     file: Mutex<Box<dyn Handle>>,
     count: AtomicU64,
+    spare: Arc<Spare>,
+    idle: Mutex<Vec<Workplace>>,
+}
+
+/// Files of claims that have ended, in `tmp/` and still locked, to become the next claims. To
+/// create and remove one for each action would cost more than all else that the engine does for
+/// a small action: on ext4 without a journal a new file looks through all that were removed in
+/// the last minutes.
+#[derive(Debug, Default)]
+struct Spare(Mutex<Vec<(PathBuf, Box<dyn Handle>)>>);
+
+/// Spare files that are kept at most.
+const SPARE: usize = 1024;
+
+impl Spare {
+    fn files(&self) -> MutexGuard<'_, Vec<(PathBuf, Box<dyn Handle>)>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Puts a spare file with the holder's text at `path`. `None` if there is none, or another
+    /// file is there, or it fails: the usual way waits, or tells why.
+    fn put(&self, fs: &dyn Fs, path: &Path, holder: &Holder) -> Option<Box<dyn Handle>> {
+        let (spare, mut file) = self.files().pop()?;
+        let put = write_holder(&mut *file, holder).and_then(|()| fs.rename_new(&spare, path));
+        if put.is_err() {
+            self.files().push((spare, file));
+            return None;
+        }
+        Some(file)
+    }
 }
 
 impl Lease {
@@ -125,6 +155,8 @@ impl Lease {
                 layout,
                 file: Mutex::new(file),
                 count: AtomicU64::new(0),
+                spare: Arc::default(),
+                idle: Mutex::default(),
             });
         }
     }
@@ -146,10 +178,50 @@ impl Lease {
     fn path(&self) -> PathBuf {
         self.layout.leases.join(self.id.to_string())
     }
+
+    /// As [`claim`], of a file that is used again.
+    pub(crate) fn claim(
+        &self,
+        path: &Path,
+        holder: &Holder,
+        wait: &mut dyn FnMut(Option<&Holder>) -> ControlFlow<()>,
+    ) -> Result<Claim> {
+        let mut claim = match self.spare.put(&*self.fs, path, holder) {
+            Some(file) => Claim::new(&self.fs, path, file),
+            None => claim(&self.fs, path, holder, wait)?,
+        };
+        claim.spare = Some((self.spare.clone(), self.tmp_path()));
+        Ok(claim)
+    }
+
+    /// A workplace that is not in use, or a new one.
+    pub(crate) fn workplace(&self) -> Result<Workplace> {
+        let idle = self.idle().pop();
+        idle.map_or_else(
+            || Workplace::create(self.fs.clone(), self.tmp_path()),
+            Ok,
+        )
+    }
+
+    /// Takes a workplace back that nobody writes to any more.
+    pub(crate) fn leave(&self, place: Workplace) {
+        // One that cannot be cleared is removed, as far as that goes.
+        if fs::clear_dir(&*self.fs, &place.out).is_ok() {
+            self.idle().push(place);
+        }
+    }
+
+    fn idle(&self) -> MutexGuard<'_, Vec<Workplace>> {
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 impl Drop for Lease {
     fn drop(&mut self) {
+        self.idle().clear();
+        for (path, _locked) in self.spare.files().drain(..) {
+            let _ = self.fs.remove_file(&path);
+        }
         // Best effort: a file that stays is unlocked, and swept by the next process.
         let _ = self.fs.remove_file(&self.path());
     }
@@ -261,11 +333,24 @@ fn is_leased(fs: &dyn Fs, layout: &Layout, owner: &str) -> bool {
 pub struct Claim {
     fs: Arc<dyn Fs>,
     path: PathBuf,
-    _file: Box<dyn Handle>,
+    /// Open and locked until the drop.
+    file: Option<Box<dyn Handle>>,
+    /// Where the file goes then, if it is to be used again.
+    spare: Option<(Arc<Spare>, PathBuf)>,
     waited: bool,
 }
 
 impl Claim {
+    fn new(fs: &Arc<dyn Fs>, path: &Path, file: Box<dyn Handle>) -> Self {
+        Self {
+            fs: fs.clone(),
+            path: path.to_owned(),
+            file: Some(file),
+            spare: None,
+            waited: false,
+        }
+    }
+
     /// Whether another process had it before: then the work may be done.
     pub fn waited(&self) -> bool {
         self.waited
@@ -274,6 +359,15 @@ impl Claim {
 
 impl Drop for Claim {
     fn drop(&mut self) {
+        // The lock lasts to the end of this.
+        let file = self.file.take();
+        if let Some((spare, aside)) = self.spare.take()
+            && spare.files().len() < SPARE
+            && self.fs.rename(&self.path, &aside).is_ok()
+        {
+            spare.files().extend(file.map(|file| (aside, file)));
+            return;
+        }
         // Best effort: an unlocked file that stays is taken over by the next.
         let _ = self.fs.remove_file(&self.path);
     }
@@ -303,12 +397,9 @@ pub(crate) fn claim(
                 continue;
             }
             write_holder(&mut *file, holder).map_err(StoreError::io("write", path))?;
-            return Ok(Claim {
-                fs: fs.clone(),
-                path: path.to_owned(),
-                _file: file,
-                waited,
-            });
+            let mut claim = Claim::new(fs, path, file);
+            claim.waited = waited;
+            return Ok(claim);
         }
         waited = true;
         if wait(read_holder(&mut *file).as_ref()).is_break() {
@@ -377,6 +468,33 @@ impl Drop for TmpDir {
     fn drop(&mut self) {
         // Best effort: what stays is swept after this process.
         let _ = fs::remove_dir_all(&*self.fs, &self.path);
+    }
+}
+
+/// A folder for one action after another, with the empty folder `out` in it.
+#[derive(Debug)]
+pub struct Workplace {
+    dir: TmpDir,
+    out: PathBuf,
+}
+
+impl Workplace {
+    fn create(fs: Arc<dyn Fs>, path: PathBuf) -> Result<Self> {
+        let dir = TmpDir::create(fs.clone(), path)?;
+        let out = dir.path().join("out");
+        fs.create_dir(&out)
+            .map_err(StoreError::io("create", &out))?;
+        Ok(Self { dir, out })
+    }
+
+    /// The folder that holds the other.
+    pub fn path(&self) -> &Path {
+        self.dir.path()
+    }
+
+    /// The empty folder.
+    pub fn out(&self) -> &Path {
+        &self.out
     }
 }
 

@@ -52,7 +52,7 @@ use stage_core::{Digest, Entry, Input, Part, Tree};
 pub use error::{Result, StoreError, Warning};
 pub use files::{FileDigest, HashOptions, StatSig, hash_file};
 pub use gc::{Amount, GcOptions, GcReport, StageAmount};
-pub use lease::{Claim, Holder, LeaseInfo, Scratch, TmpDir};
+pub use lease::{Claim, Holder, LeaseInfo, Scratch, TmpDir, Workplace};
 pub use open::StoreOptions;
 pub use record::{
     ActionRecord, ActionResult, Artifact, InterimRecord, Latest, Origin, Outcome, PinRecord, Rate,
@@ -381,6 +381,24 @@ impl Store {
         TmpDir::create(self.inner.fs.clone(), path)
     }
 
+    /// A folder on the store's file system for an action to work in.
+    ///
+    /// # Errors
+    /// As [`Store::tmp_dir`].
+    pub fn workplace(&self) -> Result<Workplace> {
+        self.inner.lease()?.workplace()
+    }
+
+    /// Takes a workplace back for the next action. Only the folder `out` of it may have been used,
+    /// and nobody may write to it any more.
+    ///
+    /// # Errors
+    /// The cache is read-only.
+    pub fn leave(&self, place: Workplace) -> Result<()> {
+        self.inner.lease()?.leave(place);
+        Ok(())
+    }
+
     /// Moves the files `written` of a sealed output folder into the store (see
     /// [`stage_core::Output::seal`]) and gives the artifact. Linked files are there already.
     ///
@@ -595,7 +613,7 @@ impl Store {
         mut wait: impl FnMut(Option<&Holder>) -> ControlFlow<()>,
     ) -> Result<Claim> {
         let path = self.inner.layout.claims.join(key.to_hex());
-        lease::claim(&self.inner.fs, &path, holder, &mut wait)
+        self.inner.lease()?.claim(&path, holder, &mut wait)
     }
 
     /// The scratch folder `key`, claimed as by [`Store::claim`]. It holds what earlier attempts

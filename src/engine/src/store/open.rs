@@ -132,7 +132,7 @@ fn prepare(fs: &dyn Fs, root: &Path, warn: &(dyn Fn(Warning) + Send + Sync)) -> 
             return fs::write_atomic(fs, &path, format_line(FORMAT).as_bytes())
                 .map_err(StoreError::io("create", path));
         }
-        bytes => bytes.map_err(StoreError::io("read", path))?,
+        bytes => bytes.map_err(StoreError::io("read", &path))?,
     };
     let text = String::from_utf8_lossy(&bytes);
     match format_of(&text) {

@@ -43,17 +43,17 @@ pub struct MonoWavWriter<W: Write + Seek> {
 }
 
 impl<W: Write + Seek> MonoWavWriter<W> {
-    /// Begins a file of `rate` samples per second. With `spool`, a path on the same disk that the
-    /// caller removes, the piece's peak is brought to [`PEAK_DB`]; without, samples stay as they
+    /// Begins a file of `rate` samples per second. With `spool`, a folder for a temporary file
+    /// without a name, the piece's peak is brought to [`PEAK_DB`]; without, samples stay as they
     /// are.
     ///
     /// # Errors
-    /// The header or the spool cannot be written.
+    /// The header cannot be written.
     pub fn new(file: W, rate: u32, format: WavFormat, spool: Option<&Path>) -> Result<Self> {
         let spec = PcmSpec::mono(rate, format.sample_format());
         Ok(Self {
             wav: PcmWriter::new(file, Container::Wav, spec)?,
-            spool: spool.map(PeakSpool::create).transpose()?,
+            spool: spool.map(PeakSpool::new),
             peak: 0.0,
         })
     }
@@ -61,7 +61,7 @@ impl<W: Write + Seek> MonoWavWriter<W> {
     /// Appends samples.
     ///
     /// # Errors
-    /// The disk is full.
+    /// The disk is full, or no temporary file can be created.
     pub fn write(&mut self, samples: &[f32]) -> Result<()> {
         self.peak = samples.iter().fold(self.peak, |p, x| p.max(x.abs()));
         match &mut self.spool {

@@ -1,8 +1,9 @@
 //! Bringing a piece's peak to one level, without holding it in memory.
 
-use std::fs::File;
-use std::io::{BufReader, BufWriter, Read, Seek, SeekFrom, Write};
+use std::io::{Read, Seek, SeekFrom, Write};
 use std::path::Path;
+
+use tempfile::{SpooledTempFile, spooled_tempfile_in};
 
 use crate::PcmWriter;
 use crate::error::{Error, Result};
@@ -10,39 +11,32 @@ use crate::error::{Error, Result};
 /// Samples per turn of the second pass.
 const BLOCK: usize = 8192;
 
-/// Keeps samples in a file until their peak is known, then writes them scaled.
+/// Bytes that wait in memory, at most: three minutes at 22,050 Hz.
+const MEMORY: usize = 1 << 24;
+
+/// Keeps samples until their peak is known, then writes them scaled.
 ///
-/// The gain needs the whole piece, which may be hours: 32-bit floats wait in a
-/// file that the caller names and removes.
+/// The gain needs the whole piece, which may be hours: 32-bit floats wait in memory, and in a
+/// file without a name when they are many.
 #[derive(Debug)]
 pub(crate) struct PeakSpool {
-    file: BufWriter<File>,
+    file: SpooledTempFile,
     bytes: Vec<u8>,
 }
 
 impl PeakSpool {
-    /// Begins an empty spool at `path`, replacing what is there.
-    ///
-    /// # Errors
-    /// The file cannot be created.
-    pub(crate) fn create(path: &Path) -> Result<Self> {
-        let file = File::options()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(true)
-            .open(path)
-            .map_err(|e| Error::io("write", e))?;
-        Ok(Self {
-            file: BufWriter::with_capacity(256 * 1024, file),
+    /// Begins an empty spool, whose file would be on the disk of the folder `dir`.
+    pub(crate) fn new(dir: &Path) -> Self {
+        Self {
+            file: spooled_tempfile_in(MEMORY, dir),
             bytes: Vec::new(),
-        })
+        }
     }
 
     /// Appends samples.
     ///
     /// # Errors
-    /// The disk is full.
+    /// The file cannot be created, or the disk is full.
     pub(crate) fn push(&mut self, samples: &[f32]) -> Result<()> {
         self.bytes.clear();
         let bytes = samples.iter().flat_map(|x| x.to_le_bytes());
@@ -69,12 +63,8 @@ impl PeakSpool {
             _ => 1.0,
         };
         let read = |e| Error::io("read", e);
-        let mut file = self
-            .file
-            .into_inner()
-            .map_err(|e| Error::io("write", e.into_error()))?;
+        let mut file = self.file;
         file.seek(SeekFrom::Start(0)).map_err(read)?;
-        let mut file = BufReader::with_capacity(4 * BLOCK, file);
         let mut bytes = vec![0; 4 * BLOCK];
         let mut samples = Vec::with_capacity(BLOCK);
         loop {
@@ -117,9 +107,8 @@ mod tests {
 
     fn written(samples: &[f32], normalize: bool) -> (Vec<f32>, f32) {
         let dir = tempfile::tempdir().unwrap();
-        let spool = dir.path().join("spool");
         let mut file = Cursor::new(Vec::new());
-        let spool = normalize.then_some(spool.as_path());
+        let spool = normalize.then_some(dir.path());
         let mut writer = MonoWavWriter::new(&mut file, 8000, WavFormat::F32, spool).unwrap();
         for block in samples.chunks(1000) {
             writer.write(block).unwrap();
