@@ -58,30 +58,41 @@ fn without(def: &StageDef, files: &BTreeMap<String, Digest>, names: &[&str]) -> 
 /// What the keys of all actions of one stage and part have in common.
 #[derive(Debug, Clone)]
 pub(crate) struct KeyBase {
-    pub(crate) kind: &'static str,
-    pub(crate) version: u32,
-    pub(crate) part: Part,
-    pub(crate) params: String,
-    pub(crate) road: Option<String>,
+    part: Part,
+    road: Option<String>,
+    /// Everything but the inputs.
+    hasher: KeyHasher,
 }
 
 impl KeyBase {
-    fn hasher(&self) -> KeyHasher {
+    /// Of actions with these parameters (see [`key_params`]) and, if the stage wants it, this road.
+    pub(crate) fn new(def: &StageDef, part: Part, params: &str, road: Option<String>) -> Self {
+        let (kind, version) = (def.kind, def.version);
         let mut hasher = KeyHasher::new("pipeline action 1");
         hasher
-            .field(self.kind.as_bytes())
-            .field(&self.version.to_le_bytes())
-            .field(self.part.name().as_bytes())
-            .field(self.params.as_bytes());
-        if let Some(road) = &self.road {
+            .field(kind.as_bytes())
+            .field(&version.to_le_bytes())
+            .field(part.name().as_bytes())
+            .field(params.as_bytes());
+        if let Some(road) = &road {
             hasher.field(road.as_bytes());
         }
-        hasher
+        Self { part, road, hasher }
+    }
+
+    /// The same with other parameters.
+    pub(crate) fn with_params(&self, def: &StageDef, params: &str) -> Self {
+        Self::new(def, self.part, params, self.road.clone())
+    }
+
+    /// Whether the road enters the key.
+    pub(crate) fn has_road(&self) -> bool {
+        self.road.is_some()
     }
 
     /// Key of an item's action.
     pub(crate) fn item(&self, input: Digest) -> Digest {
-        self.hasher().field(&input.0).finish()
+        self.hasher.clone().field(&input.0).finish()
     }
 
     /// Key of a whole or finish part.
@@ -90,7 +101,7 @@ impl KeyBase {
         ports: &BTreeMap<String, Vec<Member>>,
         previous: Option<Digest>,
     ) -> Digest {
-        let mut hasher = self.hasher();
+        let mut hasher = self.hasher.clone();
         hasher.count(ports.len());
         for (port, members) in ports {
             hasher.field(port.as_bytes()).count(members.len());

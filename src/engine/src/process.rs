@@ -5,14 +5,15 @@
 //! process groups of their own, so that Ctrl-C at the terminal reaches the engine only; they end
 //! when their standard input closes, so that they never outlive it for long.
 
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{Read, Write};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::PathBuf;
-use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::process::{Child, ChildStdin, ChildStdout, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
 use stage_core::worker::{FromWorker, Job, PROTOCOL, ToWorker};
 use stage_core::{Cancel, Event, StageError, Tree};
 
@@ -53,12 +54,98 @@ pub(crate) struct Patience {
 pub(crate) struct Worker {
     child: Child,
     input: ChildStdin,
-    messages: Receiver<FromWorker>,
+    messages: Messages,
     complaints: Arc<Mutex<Vec<u8>>>,
     /// Machine class of what it computes.
     pub(crate) class: String,
 }
 
+/// What a worker says, read by whoever waits for it: a thread between them would cost more than a
+/// small job.
+#[derive(Debug)]
+struct Messages {
+    pipe: ChildStdout,
+    /// Bytes that were read and not yet understood, from `begin` on.
+    bytes: Vec<u8>,
+    begin: usize,
+}
+
+/// Why there is no message.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Silence {
+    /// There may be one later.
+    Lasts,
+    /// The worker has ended, or does not speak our language.
+    Final,
+}
+
+impl Messages {
+    fn new(pipe: ChildStdout) -> Self {
+        Self {
+            pipe,
+            bytes: Vec::new(),
+            begin: 0,
+        }
+    }
+
+    /// The next message; waits for it at most about as long as `patience`.
+    fn next(&mut self, patience: Duration) -> Result<FromWorker, Silence> {
+        let until = Instant::now() + patience;
+        loop {
+            while let Some(line) = self.line() {
+                // What is no message is somebody's print: libraries do that.
+                if let Ok(message) = serde_json::from_slice(line) {
+                    return Ok(message);
+                }
+            }
+            if self.bytes.len() > LONGEST {
+                return Err(Silence::Final);
+            }
+            let left = until.saturating_duration_since(Instant::now());
+            let left = Timespec::try_from(left).ok();
+            match poll(&mut [PollFd::new(&self.pipe, PollFlags::IN)], left.as_ref()) {
+                Ok(0) => return Err(Silence::Lasts),
+                Ok(_) => {}
+                Err(Errno::INTR) => continue,
+                Err(_) => return Err(Silence::Final),
+            }
+            if !self.read().is_ok_and(|n| n > 0) {
+                return Err(Silence::Final);
+            }
+        }
+    }
+
+    /// The next line that has been read whole.
+    fn line(&mut self) -> Option<&[u8]> {
+        let rest = self.bytes.get(self.begin..)?;
+        let length = rest.iter().position(|b| *b == b'\n')?;
+        let begin = self.begin;
+        self.begin += length + 1;
+        self.bytes.get(begin..begin + length)
+    }
+
+    /// Reads what has come.
+    fn read(&mut self) -> std::io::Result<usize> {
+        self.bytes.drain(..self.begin);
+        self.begin = 0;
+        let before = self.bytes.len();
+        self.bytes.resize(before + CHUNK, 0);
+        let read = loop {
+            match self.pipe.read(&mut self.bytes[before..]) {
+                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+                read => break read,
+            }
+        };
+        let n = read.as_ref().map_or(0, |n| *n);
+        self.bytes.truncate(before + n);
+        read
+    }
+}
+
+/// Longest message, in bytes: the tree of an artifact of a hundred thousand files.
+const LONGEST: usize = 64 << 20;
+/// Bytes that are read at once: as many as a pipe holds.
+const CHUNK: usize = 64 * 1024;
 /// How often a cancellation is looked for.
 const TICK: Duration = Duration::from_millis(50);
 /// How long a program may take to say hello. Libtorch with CUDA takes seconds from a cold disk.
@@ -96,28 +183,16 @@ impl Worker {
         let output = child.stdout.take().ok_or_else(missing)?;
         let errors = child.stderr.take().ok_or_else(missing)?;
         let complaints = Arc::new(Mutex::new(Vec::new()));
-        let (sender, messages) = channel();
-        std::thread::spawn(move || {
-            for line in BufReader::new(output).lines() {
-                let Ok(line) = line else { return };
-                // What is no message is somebody's print: libraries do that.
-                if let Ok(message) = serde_json::from_str(&line)
-                    && sender.send(message).is_err()
-                {
-                    return;
-                }
-            }
-        });
         let words = Arc::clone(&complaints);
         std::thread::spawn(move || listen(errors, &words));
         let mut worker = Self {
             child,
             input,
-            messages,
+            messages: Messages::new(output),
             complaints,
             class: String::new(),
         };
-        match worker.messages.recv_timeout(HELLO) {
+        match worker.messages.next(HELLO) {
             Ok(FromWorker::Hello {
                 protocol, class, ..
             }) if protocol == PROTOCOL => {
@@ -146,7 +221,7 @@ impl Worker {
         let mut heard = Instant::now();
         let mut cancelled: Option<Instant> = None;
         loop {
-            match self.messages.recv_timeout(TICK) {
+            match self.messages.next(TICK) {
                 Ok(FromWorker::Done { tree, written }) => return Ok((tree, written)),
                 Ok(FromWorker::Failed { class, reason }) => {
                     use stage_core::FailureClass as Class;
@@ -168,7 +243,7 @@ impl Worker {
                     self.send(&ToWorker::Published { error })?;
                 }
                 Ok(FromWorker::Hello { .. }) => {}
-                Err(RecvTimeoutError::Timeout) => {
+                Err(Silence::Lasts) => {
                     if let Some(silence) = patience.silence
                         && heard.elapsed() > silence
                     {
@@ -188,7 +263,7 @@ impl Worker {
                     }
                     continue;
                 }
-                Err(RecvTimeoutError::Disconnected) => {
+                Err(Silence::Final) => {
                     return Err(StageError::Environment(self.epitaph()));
                 }
             }

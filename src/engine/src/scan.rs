@@ -7,6 +7,7 @@ use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
 use globset::{GlobBuilder, GlobSet, GlobSetBuilder};
+use rayon::prelude::*;
 
 use crate::config::Source;
 use crate::fs::{FileKind, Fs};
@@ -91,7 +92,7 @@ pub fn scan(fs: &dyn Fs, source: &Source, root: &Path) -> Result<Vec<Found>, Sca
         }
     }
     walk.found
-        .sort_by(|a, b| a.name.cmp(&b.name).then_with(|| a.path.cmp(&b.path)));
+        .par_sort_unstable_by(|a, b| a.name.cmp(&b.name).then_with(|| a.path.cmp(&b.path)));
     Ok(walk.found)
 }
 
@@ -120,7 +121,7 @@ impl Walk<'_> {
             if entry.name.as_encoded_bytes().first() == Some(&b'.') {
                 continue;
             }
-            let name = format!("{prefix}{}", show(&entry.name));
+            let name = prefix.to_owned() + &show(&entry.name);
             let path = dir.join(&entry.name);
             if self.exclude.is_match(&name) {
                 continue;
@@ -229,6 +230,9 @@ fn extension(path: &Path) -> String {
 
 /// A name for people; distinct bytes give distinct names.
 fn show(name: &OsStr) -> String {
+    if let Some(plain) = name.to_str().filter(|name| !name.contains('\\')) {
+        return plain.to_owned();
+    }
     let bytes = name.as_encoded_bytes();
     let mut text = String::with_capacity(bytes.len());
     for chunk in bytes.utf8_chunks() {

@@ -118,6 +118,7 @@ impl<'de> Deserialize<'de> for Digest {
 }
 
 /// Hashes a list of fields into a key.
+#[derive(Debug, Clone)]
 pub struct KeyHasher(blake3::Hasher);
 
 impl KeyHasher {

@@ -42,7 +42,7 @@ pub const SHARD: &str = "frames.parquet";
 
 impl Kind for Featurize {
     const KIND: &'static str = "featurize";
-    const VERSION: u32 = 1;
+    const VERSION: u32 = 2;
     const ABOUT: &'static str = "turns sound into spectral frames";
 }
 

@@ -172,12 +172,15 @@ impl Session<'_> {
             run_dir,
             again_failed: self.request.retry_failed,
             pool: workers::Pool::new(project),
+            turns: workers::Turns::new(jobs),
         };
+        // One job at a time stays in order.
+        let threads = if jobs == 1 { 1 } else { 2 * jobs };
         let (task_sender, task_queue) = channel::<Task>();
         let task_queue = Mutex::new(task_queue);
         let (result_sender, results) = channel::<(NodeIndex, TaskResult)>();
         std::thread::scope(|scope| {
-            for _ in 0..jobs {
+            for _ in 0..threads {
                 let (shop, queue, sender) = (&shop, &task_queue, result_sender.clone());
                 scope.spawn(move || {
                     while let Some(task) = next(queue) {
@@ -189,7 +192,7 @@ impl Session<'_> {
                 });
             }
             drop(result_sender);
-            let mut books = Books::new(self, observer, cancel, jobs);
+            let mut books = Books::new(self, observer, cancel, 2 * threads);
             books.keep(task_sender, &results)
         })
     }
@@ -336,7 +339,7 @@ impl<'a, 'p> Books<'a, 'p> {
         session: &'a mut Session<'p>,
         observer: &'a dyn Observer,
         cancel: &'a Cancel,
-        jobs: usize,
+        most: usize,
     ) -> Self {
         let mut below: HashMap<NodeIndex, Vec<NodeIndex>> = HashMap::new();
         let mut ready = BTreeSet::new();
@@ -363,7 +366,7 @@ impl<'a, 'p> Books<'a, 'p> {
             session,
             observer,
             cancel,
-            most: 2 * jobs,
+            most,
             ready,
             out: HashMap::new(),
             below,
@@ -442,7 +445,7 @@ impl<'a, 'p> Books<'a, 'p> {
             item_name: session.item_name(node).to_owned(),
             params: def.params.clone(),
             host: def.stage.host(node.part),
-            road: base.road.is_some().then(|| session.road(node.stage)),
+            road: base.has_road().then(|| session.road(node.stage)),
             files: session.files.get(&node.stage).cloned().unwrap_or_default(),
             item: None,
             ports: HashMap::new(),

@@ -15,7 +15,7 @@ use stage_core::{
     Part, SOURCE_FILE, StageError, Tree,
 };
 
-use super::workers::Pool;
+use super::workers::{Pool, Turns};
 use crate::event::{Observer, RunEvent, Who};
 use crate::process::{Attend, Patience};
 use crate::session::{Failure, NodeIndex, Project};
@@ -97,6 +97,7 @@ pub(super) struct Shop<'a> {
     pub(super) run_dir: Option<PathBuf>,
     pub(super) again_failed: bool,
     pub(super) pool: Pool<'a>,
+    pub(super) turns: Turns,
 }
 
 /// Why a task ended without an artifact.
@@ -304,6 +305,7 @@ impl Shop<'_> {
     }
 
     fn do_job(&self, task: &Task, job: &Job, tmp: &Path) -> Result<(Tree, Vec<String>), Stop> {
+        let _turn = self.turns.take();
         if task.host == Host::Engine {
             return Ok(self.do_here(task, job)?);
         }

@@ -1,7 +1,7 @@
 //! The workers that are at hand, by program.
 
 use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Condvar, Mutex, PoisonError};
 
 use stage_core::{Host, StageError};
 
@@ -43,11 +43,43 @@ impl<'a> Pool<'a> {
     }
 
     /// Puts a worker back for the next job.
-    pub(super) fn put(&self, host: Host, mut worker: Worker) {
-        if worker.is_usable() {
-            let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
-            idle.entry(name(host)).or_default().push(worker);
+    pub(super) fn put(&self, host: Host, worker: Worker) {
+        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+        idle.entry(name(host)).or_default().push(worker);
+    }
+}
+
+/// The right to compute, for so many at a time. There are more working threads than that: while
+/// some wait for a disk or a worker's answer, the others have their turn.
+pub(super) struct Turns {
+    free: Mutex<usize>,
+    freed: Condvar,
+}
+
+impl Turns {
+    pub(super) fn new(count: usize) -> Self {
+        Self {
+            free: Mutex::new(count),
+            freed: Condvar::new(),
         }
+    }
+
+    /// Waits for a turn, which ends with the value.
+    pub(super) fn take(&self) -> Turn<'_> {
+        let free = self.free.lock().unwrap_or_else(PoisonError::into_inner);
+        let none = self.freed.wait_while(free, |free| *free == 0);
+        *none.unwrap_or_else(PoisonError::into_inner) -= 1;
+        Turn(self)
+    }
+}
+
+/// See [`Turns`].
+pub(super) struct Turn<'a>(&'a Turns);
+
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        *self.0.free.lock().unwrap_or_else(PoisonError::into_inner) += 1;
+        self.0.freed.notify_one();
     }
 }
 

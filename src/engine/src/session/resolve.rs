@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use rayon::prelude::*;
 use stage_core::{Cancel, Digest, Entry, FailureClass, IDENTITY, Part, canonical_json};
 
 use super::demand::Demand;
@@ -124,13 +125,7 @@ impl Session<'_> {
                 part,
                 params: params.clone(),
             };
-            let base = KeyBase {
-                kind: def.kind,
-                version: def.version,
-                part,
-                params,
-                road,
-            };
+            let base = KeyBase::new(def, part, &params, road);
             self.bases.insert((stage, part), (base, Arc::new(settings)));
         }
     }
@@ -273,10 +268,16 @@ impl Session<'_> {
     }
 
     fn settle_items(&mut self, nodes: &[NodeIndex]) -> Result<(), EngineError> {
+        // Side by side, as they may be many.
+        let hashed: Vec<_> = nodes
+            .par_iter()
+            .with_min_len(256)
+            .map(|index| self.hash_item(&self.nodes[*index]))
+            .collect();
         let mut keys = Vec::with_capacity(nodes.len());
         let mut keyed = Vec::with_capacity(nodes.len());
-        for index in nodes {
-            if let Some(key) = self.key_item(*index) {
+        for (index, key) in nodes.iter().zip(hashed) {
+            if let Some(key) = self.give_key(*index, key) {
                 keys.push(key);
                 keyed.push(*index);
             }
@@ -290,6 +291,17 @@ impl Session<'_> {
 
     /// Computes the key of an item action whose input is settled; blocks it when that failed.
     pub(crate) fn key_item(&mut self, index: NodeIndex) -> Option<Digest> {
+        let key = self.hash_item(&self.nodes[index]);
+        self.give_key(index, key)
+    }
+
+    /// The key of an item action whose input is known.
+    fn hash_item(&self, node: &Node) -> Option<Digest> {
+        let (base, _) = self.bases.get(&(node.stage, Part::Item))?;
+        Some(base.item(self.item_input(node)?))
+    }
+
+    fn give_key(&mut self, index: NodeIndex, key: Option<Digest>) -> Option<Digest> {
         let node = &self.nodes[index];
         if let Some(above) = node.upstream {
             match &self.nodes[above].state {
@@ -302,9 +314,7 @@ impl Session<'_> {
                 _ => {}
             }
         }
-        let input = self.item_input(node)?;
-        let (base, _) = self.bases.get(&(node.stage, Part::Item))?;
-        let key = base.item(input);
+        let key = key?;
         let identity = node.upstream.map(|above| self.nodes[above].identity);
         let node = &mut self.nodes[index];
         node.key = Some(key);
@@ -394,10 +404,8 @@ impl Session<'_> {
         let mut unread = def.stage.unread_by(node.part).to_vec();
         unread.extend(def.stage.budget_keys());
         let (base, _) = &self.bases[&(node.stage, node.part)];
-        let base = KeyBase {
-            params: params_without(def, &self.file_digests(node.stage), &unread),
-            ..base.clone()
-        };
+        let params = params_without(def, &self.file_digests(node.stage), &unread);
+        let base = base.with_params(def, &params);
         base.whole(&gathered.members, gathered.previous)
     }
 

@@ -9,7 +9,7 @@ use std::io::{self, Read, SeekFrom};
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -67,10 +67,14 @@ impl Holder {
 
 /// Name of this machine.
 pub(crate) fn host_name() -> String {
-    rustix::system::uname()
-        .nodename()
-        .to_string_lossy()
-        .into_owned()
+    static NAME: OnceLock<String> = OnceLock::new();
+    let name = || {
+        rustix::system::uname()
+            .nodename()
+            .to_string_lossy()
+            .into_owned()
+    };
+    NAME.get_or_init(name).clone()
 }
 
 /// A living process' lease, as others see it.
@@ -197,10 +201,7 @@ impl Lease {
     /// A workplace that is not in use, or a new one.
     pub(crate) fn workplace(&self) -> Result<Workplace> {
         let idle = self.idle().pop();
-        idle.map_or_else(
-            || Workplace::create(self.fs.clone(), self.tmp_path()),
-            Ok,
-        )
+        idle.map_or_else(|| Workplace::create(self.fs.clone(), self.tmp_path()), Ok)
     }
 
     /// Takes a workplace back that nobody writes to any more.
@@ -422,8 +423,15 @@ fn same(fs: &dyn Fs, path: &Path, file: &dyn Handle) -> io::Result<bool> {
 
 fn write_holder(file: &mut dyn Handle, holder: &Holder) -> io::Result<()> {
     let mut line = serde_json::to_vec(holder).map_err(io::Error::other)?;
+    // Another's text may be longer. It is covered with spaces: to cut the file would free and take
+    // a block of the disk each time.
+    let before = usize::try_from(file.seek(SeekFrom::End(0))?).unwrap_or(0);
+    line.resize(
+        line.len()
+            .max(before.min(HOLDER_LIMIT as usize).saturating_sub(1)),
+        b' ',
+    );
     line.push(b'\n');
-    file.set_len(0)?;
     file.seek(SeekFrom::Start(0))?;
     file.write_all(&line)
 }

@@ -14,6 +14,7 @@
 
 #![warn(missing_docs)]
 
+mod atan2;
 mod descriptors;
 mod error;
 mod format;

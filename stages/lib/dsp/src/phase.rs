@@ -8,6 +8,7 @@
 use std::f32::consts::{PI, TAU};
 use std::f64;
 
+use crate::atan2::atan2;
 use crate::{Complex32, StftConfig};
 
 /// The phase of each bin in radians, in [-π, π]; 0 where the magnitude is 0.
@@ -15,7 +16,7 @@ use crate::{Complex32, StftConfig};
 /// It refers to the frame's first sample (see [`crate::Stft::frame`]).
 pub fn phase(spectrum: &[Complex32], out: &mut [f32]) {
     for (out, x) in out.iter_mut().zip(spectrum) {
-        *out = x.im.atan2(x.re);
+        *out = atan2(x.im, x.re);
     }
 }
 

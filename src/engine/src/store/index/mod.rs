@@ -240,12 +240,14 @@ impl Index {
                 if next < order.len() && keys[order[next]].0.as_slice() == key {
                     skipped = 0;
                     let body = row.get_ref(1)?.as_blob().map_err(rusqlite::Error::from)?;
-                    let result =
-                        row::read_action(&keys[order[next]], body).ok_or_else(wrong_row)?;
-                    while next < order.len() && keys[order[next]].0.as_slice() == key {
+                    let first = order[next];
+                    let result = row::read_action(&keys[first], body).ok_or_else(wrong_row)?;
+                    next += 1;
+                    while next < order.len() && keys[order[next]] == keys[first] {
                         found[order[next]] = Some(result.clone());
                         next += 1;
                     }
+                    found[first] = Some(result);
                 } else {
                     skipped += 1;
                 }

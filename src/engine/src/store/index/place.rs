@@ -9,7 +9,7 @@ use super::{IndexError, Result};
 use crate::fs::{self, Fs, Handle};
 
 /// Version of the tables. Another one is rebuilt, not migrated.
-const SCHEMA: i64 = 2;
+const SCHEMA: i64 = 3;
 
 /// "pipe": tells our database from another.
 const APPLICATION: i64 = 0x7069_7065;
