@@ -222,6 +222,8 @@ impl Index {
         let mut order: Vec<usize> = (0..keys.len()).collect();
         order.sort_unstable_by_key(|i| keys[*i]);
         let mut found = vec![None; keys.len()];
+        // One look at the database: each query alone would lock it and ask whether it has changed.
+        let _one = self.conn.unchecked_transaction()?;
         let mut statement = self
             .conn
             .prepare_cached("SELECT key, body FROM actions WHERE key >= ?1 ORDER BY key")?;
@@ -271,6 +273,7 @@ impl Index {
         let mut order: Vec<usize> = (0..sigs.len()).filter(|i| sigs[*i].is_some()).collect();
         order.sort_unstable_by_key(place);
         let mut found = vec![None; sigs.len()];
+        let _one = self.conn.unchecked_transaction()?;
         let mut statement = self.conn.prepare_cached(
             "SELECT ino, body FROM stats WHERE dev = ?1 AND ino >= ?2 ORDER BY ino",
         )?;
