@@ -39,6 +39,11 @@ pub const VERSION: &str = "1";
 /// The key under which Arrow keeps the schema that makes lists fixed-size.
 const ARROW_SCHEMA: &str = "ARROW:schema";
 
+/// Bytes of values in a page, about. Buffers of this size stay in the processor's cache, and below
+/// the size from which malloc asks the system for each: with pages of half a megabyte a third of
+/// the time of f32 shards went to taking and returning them.
+const PAGE: usize = 64 * 1024;
+
 /// Name of the values in a list, as the Parquet specification has it.
 const ITEM: &str = "element";
 
@@ -82,9 +87,12 @@ pub struct ShardWriter<W: Write + Send> {
     columns: Vec<Buffered>,
     /// Rows in the buffers.
     pending: usize,
+    /// Rows that are encoded at a time.
+    batch: usize,
     /// Rows of a full row group.
     group: usize,
-    /// Rows in finished row groups.
+    /// Rows that are encoded already: in the open row group, in all.
+    grouped: usize,
     written: u64,
 }
 
@@ -130,6 +138,7 @@ impl<W: Write + Send> ShardWriter<W> {
             .map(|c| c.column.width as usize * c.column.dtype.bytes())
             .sum();
         let group = (options.row_group_bytes / row_bytes).max(1);
+        let batch = (PAGE / row_bytes).clamp(1, group);
         let properties = properties(options, &columns, metadata)?;
         let writer = ArrowWriter::try_new(Sealing::new(out), schema.clone(), Some(properties))
             .map_err(Error::Encode)?;
@@ -138,7 +147,9 @@ impl<W: Write + Send> ShardWriter<W> {
             schema,
             columns,
             pending: 0,
+            batch,
             group,
+            grouped: 0,
             written: 0,
         })
     }
@@ -155,7 +166,8 @@ impl<W: Write + Send> ShardWriter<W> {
         let count = self.rows_of(rows)?;
         let mut done = 0;
         while done < count {
-            let take = (count - done).min(self.group - self.pending);
+            let room = (self.batch - self.pending).min(self.group - self.grouped - self.pending);
+            let take = (count - done).min(room);
             let first = self.written + self.pending as u64;
             for (buffered, values) in self.columns.iter_mut().zip(rows) {
                 let width = buffered.column.width as usize;
@@ -163,8 +175,12 @@ impl<W: Write + Send> ShardWriter<W> {
             }
             self.pending += take;
             done += take;
-            if self.pending == self.group {
-                self.flush()?;
+            if self.pending == self.batch || self.grouped + self.pending == self.group {
+                self.encode()?;
+            }
+            if self.grouped == self.group {
+                self.writer.flush().map_err(Error::Encode)?;
+                self.grouped = 0;
             }
         }
         Ok(())
@@ -182,7 +198,8 @@ impl<W: Write + Send> ShardWriter<W> {
     /// # Errors
     /// [`Error::Encode`] when writing fails.
     pub fn finish(mut self) -> Result<(W, u64)> {
-        self.flush()?;
+        self.encode()?;
+        self.writer.flush().map_err(Error::Encode)?;
         let rows = self.written;
         self.writer
             .append_key_value_metadata(pair(FRAMES, &rows.to_string()));
@@ -216,8 +233,8 @@ impl<W: Write + Send> ShardWriter<W> {
         Ok(count.unwrap_or(0))
     }
 
-    /// Encodes the buffered rows as one row group.
-    fn flush(&mut self) -> Result<()> {
+    /// Encodes the buffered rows into the open row group.
+    fn encode(&mut self) -> Result<()> {
         if self.pending == 0 {
             return Ok(());
         }
@@ -229,7 +246,7 @@ impl<W: Write + Send> ShardWriter<W> {
         let batch = RecordBatch::try_new(self.schema.clone(), arrays)
             .map_err(|e| Error::Encode(e.into()))?;
         self.writer.write(&batch).map_err(Error::Encode)?;
-        self.writer.flush().map_err(Error::Encode)?;
+        self.grouped += self.pending;
         self.written += self.pending as u64;
         self.pending = 0;
         Ok(())
@@ -317,6 +334,7 @@ fn properties(
         // The library's version would change the bytes of every shard.
         .set_created_by("pipeline".to_owned())
         .set_compression(Compression::ZSTD(level))
+        .set_data_page_size_limit(PAGE)
         .set_dictionary_enabled(false)
         .set_encoding(Encoding::PLAIN)
         .set_statistics_enabled(EnabledStatistics::None)
