@@ -173,28 +173,46 @@ impl Stage for Decode {
 }
 
 /// A running digest of the samples that a reader decodes.
-struct Identity(Arc<Mutex<blake3::Hasher>>);
+struct Identity(Arc<Mutex<Running>>);
+
+struct Running {
+    hasher: blake3::Hasher,
+    /// Bytes that are not hashed yet: BLAKE3 is fastest on long runs.
+    bytes: Vec<u8>,
+}
+
+/// Bytes that are hashed at once.
+const RUN: usize = 64 * 1024;
+
+impl Running {
+    fn hash(&mut self) {
+        self.hasher.update(&self.bytes);
+        self.bytes.clear();
+    }
+}
 
 impl Identity {
     fn of(reader: &mut MonoReader) -> Self {
         let mut hasher = blake3::Hasher::new_derive_key(IDENTITY_CONTEXT);
         hasher.update(&reader.info().rate.to_le_bytes());
-        let hasher = Arc::new(Mutex::new(hasher));
-        let tap = Arc::clone(&hasher);
-        let mut bytes = Vec::new();
+        let bytes = Vec::with_capacity(2 * RUN);
+        let running = Arc::new(Mutex::new(Running { hasher, bytes }));
+        let tap = Arc::clone(&running);
         reader.on_source(move |samples| {
-            bytes.clear();
-            bytes.extend(samples.iter().flat_map(|x| x.to_le_bytes()));
-            tap.lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .update(&bytes);
+            let mut running = tap.lock().unwrap_or_else(PoisonError::into_inner);
+            let bytes = samples.iter().flat_map(|x| x.to_le_bytes());
+            running.bytes.extend(bytes);
+            if running.bytes.len() >= RUN {
+                running.hash();
+            }
         });
-        Self(hasher)
+        Self(running)
     }
 
     fn hex(&self) -> String {
-        let hasher = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        hasher.finalize().to_hex().to_string()
+        let mut running = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        running.hash();
+        running.hasher.finalize().to_hex().to_string()
     }
 }
 
