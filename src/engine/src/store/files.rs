@@ -87,6 +87,11 @@ pub struct HashOptions<'a> {
 pub fn hash_file(fs: &dyn Fs, path: &Path, options: &HashOptions<'_>) -> Result<FileDigest> {
     // Opening a pipe would wait for its writer.
     regular(fs, path)?;
+    hash_regular(fs, path, options)
+}
+
+/// As [`hash_file`], of what was a regular file a moment ago.
+fn hash_regular(fs: &dyn Fs, path: &Path, options: &HashOptions<'_>) -> Result<FileDigest> {
     let mut buffer = Vec::new();
     for attempt in 0..TRIES {
         if attempt > 0 {
@@ -113,7 +118,7 @@ fn hash(
     buffer: &mut Vec<u8>,
     options: &HashOptions<'_>,
 ) -> Result<(Digest, u64)> {
-    // One byte more than a small file has, so that one read sees its end.
+    // One byte more than a small file has, so that one that grows is noticed.
     let wanted = usize::try_from(stat.size)
         .unwrap_or(CHUNK)
         .saturating_add(1);
@@ -123,6 +128,10 @@ fn hash(
     loop {
         if options.cancel.is_set() {
             return Err(StoreError::Cancelled);
+        }
+        // What comes after the length that it had, the stat that follows shows.
+        if length == stat.size && length > 0 {
+            return Ok((Digest(*hasher.finalize().as_bytes()), length));
         }
         let n = file.read(buffer).map_err(StoreError::io("read", path))?;
         let Some(chunk) = buffer.get(..n).filter(|chunk| !chunk.is_empty()) else {
@@ -215,7 +224,7 @@ impl Inner {
             .map(|(i, stat)| match (stat, known[i]) {
                 (Err(error), _) => Err(error),
                 (Ok(sig), Some(digest)) if !options.paranoid => Ok(FileDigest { digest, sig }),
-                (Ok(_), _) => hash_file(fs, &paths[i], options),
+                (Ok(_), _) => hash_regular(fs, &paths[i], options),
             })
             .collect();
         let mut fresh = Vec::new();
