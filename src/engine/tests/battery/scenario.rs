@@ -177,7 +177,7 @@ impl Scenario {
         before.0.retain(|path, _| path != Path::new("index.db-shm"));
         if act == Act::Migrate {
             let format = b"pipeline store 1\n".to_vec();
-            before.0.insert("format".into(), Some(format));
+            before.0.insert("format".into(), Some(format.into()));
             before_index = Snapshot::default();
         }
         let undisturbed = toy.dir.path().join("undisturbed");
