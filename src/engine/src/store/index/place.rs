@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::time::Duration;
 
-use rusqlite::{Connection, TransactionBehavior};
+use rusqlite::{Connection, OpenFlags, TransactionBehavior};
 
 use super::{IndexError, Result};
 use crate::fs::{self, Fs, Handle};
@@ -76,6 +76,14 @@ pub(super) fn remove(fs: &dyn Fs, dir: &Path) -> Result<()> {
         fs::gone_is_fine(fs.remove_file(&dir.join(name))).map_err(IndexError::Io)?;
     }
     Ok(())
+}
+
+/// Opens a database that is open already, to read beside its first connection.
+pub(super) fn reader(path: &Path) -> Result<Connection> {
+    let conn = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
+    conn.busy_timeout(BUSY)?;
+    conn.pragma_update(None, "cache_size", -4096)?;
+    Ok(conn)
 }
 
 /// Opens the database, checks whose it is, and makes its tables if it is new. Reads from it, so
