@@ -15,14 +15,14 @@ use std::sync::{Arc, Mutex};
 use engine::fs::sim::Snapshot;
 use engine::fs::{Fs, RealFs};
 use engine::store::{Record, Store, StoreOptions, Ulid, VerifyOptions, VerifyReport};
-use engine::{Deaf, Project, Request, chain, repair};
+use engine::{Project, Request, chain};
 use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
 use stage_core::{Cancel, Digest, Tree};
 
 use super::case::Row;
 use super::oracle::World;
-use super::scenario::{play, project_with, work_by_key};
+use super::scenario::{mend, play, project_with, work_by_key};
 use super::toy::{Run, Toy, temporary, try_run};
 
 const ROW: Row = Row {
@@ -283,15 +283,6 @@ fn verify(project: &Project) -> VerifyReport {
     project.store.verify(&options).unwrap()
 }
 
-fn mend(project: &Project, request: &Request) -> engine::Repair {
-    let options = VerifyOptions {
-        subset: None,
-        cancel: &Cancel::default(),
-        on_bytes: &|_| (),
-    };
-    repair(project, request.clone(), &options, &Deaf).unwrap()
-}
-
 impl Sound {
     fn open(&self, cache: &Path) -> Result<(Project, Request), engine::EngineError> {
         let real: Arc<dyn Fs> = Arc::new(RealFs);
@@ -316,7 +307,7 @@ impl Sound {
         let holds = |tree: &Tree| tree.0.values().any(|entry| lost.contains(&entry.digest));
         let needed = self.needed.iter().filter(|key| holds(&self.trees[*key]));
         let needed = needed.count() as u64;
-        let repaired = mend(&project, &request);
+        let repaired = mend(&project, &request).unwrap();
         // One action makes an object again, and all that link it have it again.
         let most = needed.min(lost.len() as u64);
         assert!(
@@ -344,7 +335,7 @@ impl Sound {
         } else {
             assert_eq!(found, names, "{what}: verified");
         }
-        mend(&project, &request);
+        mend(&project, &request).unwrap();
         drop(project);
         let (project, _) = self.open(cache).unwrap();
         let report = verify(&project);

@@ -13,7 +13,7 @@ use engine::store::{
     Artifact, GcOptions, Holder, InterimRecord, Origin, PinRecord, Record, Store, StoreOptions,
     Ulid, VerifyOptions, Warning,
 };
-use engine::{Deaf, EngineError, Request, repair};
+use engine::{Deaf, EngineError, Project, Repair, Request, repair};
 use stage_core::{Cancel, Digest, Tree};
 
 use super::oracle::{PROMPT, World};
@@ -133,7 +133,14 @@ impl Scenario {
                 Harm::Lost,
                 false,
             ),
-            act("cache of the first format", Act::Migrate),
+            Self::new(
+                "cache of the first format",
+                Some(&base),
+                &base,
+                Act::Migrate,
+                Harm::None,
+                true,
+            ),
         ]
     }
 
@@ -229,12 +236,7 @@ impl Scenario {
             }
             Act::Repair => {
                 let (project, request) = project(&self.toy, &self.world, cache, disk())?;
-                let options = VerifyOptions {
-                    subset: None,
-                    cancel: &Cancel::default(),
-                    on_bytes: &|_| (),
-                };
-                repair(&project, request, &options, &Deaf)?;
+                mend(&project, &request)?;
             }
             Act::Force => {
                 let (project, mut request) = project(&self.toy, &self.world, cache, disk())?;
@@ -303,6 +305,10 @@ impl Scenario {
         let real: Arc<dyn Fs> = Arc::new(RealFs);
         let (project, request) = project_with(&self.toy, &self.world, &cache, real, &warnings)
             .unwrap_or_else(|e| panic!("cannot be opened: {}", engine::chain(&e)));
+        if self.act == Act::Repair {
+            // Whoever was cut short at it repairs again.
+            mend(&project, &request).unwrap_or_else(|e| panic!("repair: {}", engine::chain(&e)));
+        }
         let known = self.known(&project.store);
         let run = try_run(&project, request)
             .unwrap_or_else(|e| panic!("does not run: {}", engine::chain(&e)));
@@ -368,6 +374,16 @@ impl Scenario {
         }
         known
     }
+}
+
+/// Repairs a cache.
+pub(crate) fn mend(project: &Project, request: &Request) -> Result<Repair, EngineError> {
+    let options = VerifyOptions {
+        subset: None,
+        cancel: &Cancel::default(),
+        on_bytes: &|_| (),
+    };
+    repair(project, request.clone(), &options, &Deaf)
 }
 
 /// A collection that keeps the last runs and nothing for its youth.

@@ -95,7 +95,10 @@ fn older_beside_the_log_of_a_newer_one() {
     fs::copy(older.join("index.db"), home.root().join("index.db")).unwrap();
     assert_eq!(known(&home.open(), 40), 40);
     let warnings = home.warnings();
-    assert!(warnings[0].contains("changed after its log"), "{warnings:?}");
+    assert!(
+        warnings[0].contains("changed after its log"),
+        "{warnings:?}"
+    );
     check(&home, "older database, newer log");
 }
 
