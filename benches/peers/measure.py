@@ -406,6 +406,25 @@ def threads(options):
     yield Row(label, shown(median(one)), "`--jobs 2`", shown(median(two)), ratio, "≥ 1.8")
 
 
+@figure("kernels")
+def kernels(options):
+    """Default storage beside the bare kernels in memory: what is lost to all else."""
+    program = options.pipeline.with_name("examples") / "kernels"
+    if not program.exists():
+        sys.exit("build it first: cargo build --release -p stage-featurize --example kernels")
+    project = of_music(options, "default")
+    bare = [program, options.work / "music"]
+
+    def mine():
+        shutil.rmtree(project.folder / ".pipeline", ignore_errors=True)
+        return project.run("featurize")
+
+    mine, theirs = paired(options.rounds, mine, lambda: call(bare, HERE))
+    ratio = statistics.median(b.seconds / a.seconds for a, b in zip(mine, theirs))
+    label = "48 minutes to spectra, rate beside bare kernels"
+    yield Row(label, shown(median(mine)), "kernels", shown(median(theirs)), ratio, "≥ 0.8")
+
+
 @figure("loader")
 def loader(options):
     ours = options.pipeline.with_name("examples") / "loader"
