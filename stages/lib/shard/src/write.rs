@@ -13,14 +13,17 @@ use std::collections::BTreeMap;
 use std::io::Write;
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, FixedSizeListArray, Float16Array, Float32Array, RecordBatch};
 use arrow::datatypes::{DataType, Field as ArrowField, Schema};
+use bytes::Bytes;
 use half::f16;
 use half::slice::HalfFloatSliceExt;
 use parquet::arrow::ArrowWriter;
 use parquet::basic::{Compression, Encoding, ZstdLevel};
+use parquet::data_type::{ByteArray, FixedLenByteArray, FixedLenByteArrayType, FloatType};
+use parquet::errors::ParquetError;
 use parquet::file::metadata::KeyValue;
 use parquet::file::properties::{EnabledStatistics, WriterProperties, WriterVersion};
+use parquet::file::writer::{SerializedColumnWriter, SerializedFileWriter};
 use parquet::schema::types::ColumnPath;
 
 use crate::error::{Error, Result};
@@ -82,25 +85,57 @@ impl Default for ShardOptions {
 /// # Ok::<(), shard::Error>(())
 /// ```
 pub struct ShardWriter<W: Write + Send> {
-    writer: ArrowWriter<Sealing<W>>,
-    schema: Arc<Schema>,
+    writer: SerializedFileWriter<Sealing<W>>,
     columns: Vec<Buffered>,
     /// Rows in the buffers.
     pending: usize,
-    /// Rows that are encoded at a time.
-    batch: usize,
     /// Rows of a full row group.
     group: usize,
-    /// Rows that are encoded already: in the open row group, in all.
-    grouped: usize,
+    /// Rows in finished row groups.
     written: u64,
 }
 
 /// A column and its values of the row group at hand.
 struct Buffered {
     column: Column,
-    item: Arc<ArrowField>,
     values: Pending,
+    levels: Levels,
+}
+
+/// The levels of some rows of a list that is never null (Dremel; Parquet's `LogicalTypes.md`): every
+/// value is there, and all but the first of a row continue its list.
+struct Levels {
+    definition: Vec<i16>,
+    repetition: Vec<i16>,
+}
+
+impl Levels {
+    fn new(width: usize, rows: usize) -> Self {
+        let repetition = (0..width * rows).map(|i| i16::from(i % width > 0));
+        Self {
+            definition: vec![1; width * rows],
+            repetition: repetition.collect(),
+        }
+    }
+}
+
+/// The two bytes of every half float, one after another: a value of a column of bytes is a slice of
+/// this, which costs nothing to make, copy or drop. Slices of a buffer would be counted, each of them.
+static HALVES: [u8; 2 << 16] = {
+    let mut bytes = [0; 2 << 16];
+    let mut bits = 0;
+    while bits < 1 << 16 {
+        let [low, high] = (bits as u16).to_le_bytes();
+        bytes[2 * bits] = low;
+        bytes[2 * bits + 1] = high;
+        bits += 1;
+    }
+    bytes
+};
+
+fn bytes_of(value: f16) -> FixedLenByteArray {
+    let at = 2 * usize::from(value.to_bits());
+    ByteArray::from(Bytes::from_static(&HALVES[at..at + 2])).into()
 }
 
 enum Pending {
@@ -131,25 +166,24 @@ impl<W: Write + Send> ShardWriter<W> {
             return Err(Error::ReservedKey((*key).to_owned()));
         }
         let columns: Vec<Buffered> = columns.iter().map(Buffered::new).collect();
-        let fields: Vec<ArrowField> = columns.iter().map(Buffered::field).collect();
-        let schema = Arc::new(Schema::new(fields));
+        let schema = Arc::new(Schema::new(
+            columns.iter().map(Buffered::field).collect::<Vec<_>>(),
+        ));
         let row_bytes: usize = columns
             .iter()
             .map(|c| c.column.width as usize * c.column.dtype.bytes())
             .sum();
         let group = (options.row_group_bytes / row_bytes).max(1);
-        let batch = (PAGE / row_bytes).clamp(1, group);
         let properties = properties(options, &columns, metadata)?;
-        let writer = ArrowWriter::try_new(Sealing::new(out), schema.clone(), Some(properties))
+        // Arrow's writer makes the schema, and the metadata by which Arrow's readers know it again.
+        let (writer, _) = ArrowWriter::try_new(Sealing::new(out), schema, Some(properties))
+            .and_then(ArrowWriter::into_serialized_writer)
             .map_err(Error::Encode)?;
         Ok(Self {
             writer,
-            schema,
             columns,
             pending: 0,
-            batch,
             group,
-            grouped: 0,
             written: 0,
         })
     }
@@ -166,8 +200,7 @@ impl<W: Write + Send> ShardWriter<W> {
         let count = self.rows_of(rows)?;
         let mut done = 0;
         while done < count {
-            let room = (self.batch - self.pending).min(self.group - self.grouped - self.pending);
-            let take = (count - done).min(room);
+            let take = (count - done).min(self.group - self.pending);
             let first = self.written + self.pending as u64;
             for (buffered, values) in self.columns.iter_mut().zip(rows) {
                 let width = buffered.column.width as usize;
@@ -175,12 +208,8 @@ impl<W: Write + Send> ShardWriter<W> {
             }
             self.pending += take;
             done += take;
-            if self.pending == self.batch || self.grouped + self.pending == self.group {
-                self.encode()?;
-            }
-            if self.grouped == self.group {
-                self.writer.flush().map_err(Error::Encode)?;
-                self.grouped = 0;
+            if self.pending == self.group {
+                self.flush()?;
             }
         }
         Ok(())
@@ -198,14 +227,13 @@ impl<W: Write + Send> ShardWriter<W> {
     /// # Errors
     /// [`Error::Encode`] when writing fails.
     pub fn finish(mut self) -> Result<(W, u64)> {
-        self.encode()?;
-        self.writer.flush().map_err(Error::Encode)?;
+        self.flush()?;
         let rows = self.written;
         self.writer
             .append_key_value_metadata(pair(FRAMES, &rows.to_string()));
         self.writer.append_key_value_metadata(pair(FORMAT, VERSION));
         // Pages may still lie in the writer's buffer: they come before the seal.
-        self.writer.sync().map_err(|e| Error::Encode(e.into()))?;
+        self.writer.flush().map_err(|e| Error::Encode(e.into()))?;
         self.writer.inner_mut().begin_footer();
         let sealing = self.writer.into_inner().map_err(Error::Encode)?;
         let out = sealing.finish().map_err(|e| Error::Encode(e.into()))?;
@@ -233,20 +261,19 @@ impl<W: Write + Send> ShardWriter<W> {
         Ok(count.unwrap_or(0))
     }
 
-    /// Encodes the buffered rows into the open row group.
-    fn encode(&mut self) -> Result<()> {
+    /// Encodes the buffered rows as one row group.
+    fn flush(&mut self) -> Result<()> {
         if self.pending == 0 {
             return Ok(());
         }
-        let arrays = self
-            .columns
-            .iter_mut()
-            .map(Buffered::take)
-            .collect::<Result<_>>()?;
-        let batch = RecordBatch::try_new(self.schema.clone(), arrays)
-            .map_err(|e| Error::Encode(e.into()))?;
-        self.writer.write(&batch).map_err(Error::Encode)?;
-        self.grouped += self.pending;
+        let mut group = self.writer.next_row_group().map_err(Error::Encode)?;
+        for buffered in &mut self.columns {
+            let column = group.next_column().map_err(Error::Encode)?;
+            let missing = || ParquetError::General("a column too few".to_owned());
+            let column = column.ok_or_else(missing).map_err(Error::Encode)?;
+            buffered.encode(column).map_err(Error::Encode)?;
+        }
+        group.close().map_err(Error::Encode)?;
         self.written += self.pending as u64;
         self.pending = 0;
         Ok(())
@@ -255,21 +282,27 @@ impl<W: Write + Send> ShardWriter<W> {
 
 impl Buffered {
     fn new(column: &Column) -> Self {
-        let (data_type, values) = match column.dtype {
-            Dtype::F16 => (DataType::Float16, Pending::F16(Vec::new())),
-            Dtype::F32 => (DataType::Float32, Pending::F32(Vec::new())),
+        let values = match column.dtype {
+            Dtype::F16 => Pending::F16(Vec::new()),
+            Dtype::F32 => Pending::F32(Vec::new()),
         };
-        let item = Arc::new(ArrowField::new(ITEM, data_type, false));
+        let width = column.width as usize;
+        let rows = PAGE / (width * column.dtype.bytes());
         Self {
             column: column.clone(),
-            item,
             values,
+            levels: Levels::new(width, rows.max(1)),
         }
     }
 
     fn field(&self) -> ArrowField {
+        let data_type = match self.column.dtype {
+            Dtype::F16 => DataType::Float16,
+            Dtype::F32 => DataType::Float32,
+        };
+        let item = Arc::new(ArrowField::new(ITEM, data_type, false));
         // `check_columns` holds widths to 2^20, far within an i32.
-        let list = DataType::FixedSizeList(self.item.clone(), self.column.width as i32);
+        let list = DataType::FixedSizeList(item, self.column.width as i32);
         ArrowField::new(&self.column.name, list, false)
     }
 
@@ -307,15 +340,37 @@ impl Buffered {
         }
     }
 
-    fn take(&mut self) -> Result<ArrayRef> {
-        let values: ArrayRef = match &mut self.values {
-            Pending::F16(buffer) => Arc::new(Float16Array::from(std::mem::take(buffer))),
-            Pending::F32(buffer) => Arc::new(Float32Array::from(std::mem::take(buffer))),
-        };
-        let width = self.column.width as i32;
-        let list = FixedSizeListArray::try_new(self.item.clone(), width, values, None)
-            .map_err(|e| Error::Encode(e.into()))?;
-        Ok(Arc::new(list))
+    /// Writes the buffered values, some rows at a time, and empties the buffer.
+    fn encode(
+        &mut self,
+        mut column: SerializedColumnWriter<'_>,
+    ) -> std::result::Result<(), ParquetError> {
+        let Levels {
+            definition,
+            repetition,
+        } = &self.levels;
+        match &mut self.values {
+            Pending::F32(buffer) => {
+                for rows in buffer.chunks(definition.len()) {
+                    let levels = (&definition[..rows.len()], &repetition[..rows.len()]);
+                    let writer = column.typed::<FloatType>();
+                    writer.write_batch(rows, Some(levels.0), Some(levels.1))?;
+                }
+                buffer.clear();
+            }
+            Pending::F16(buffer) => {
+                let mut values = Vec::with_capacity(definition.len().min(buffer.len()));
+                for rows in buffer.chunks(definition.len()) {
+                    values.clear();
+                    values.extend(rows.iter().copied().map(bytes_of));
+                    let levels = (&definition[..rows.len()], &repetition[..rows.len()]);
+                    let writer = column.typed::<FixedLenByteArrayType>();
+                    writer.write_batch(&values, Some(levels.0), Some(levels.1))?;
+                }
+                buffer.clear();
+            }
+        }
+        column.close()
     }
 }
 
