@@ -74,6 +74,7 @@ impl ChunkReader for Source {
         Ok(io::BufReader::new(Cursor {
             source: self.clone(),
             at: start,
+            vain: 0,
         }))
     }
 
@@ -103,12 +104,24 @@ impl ChunkReader for Source {
 pub(crate) struct Cursor {
     source: Source,
     at: u64,
+    /// How often there was nothing left.
+    vain: u32,
 }
+
+/// How often the end may be met. Parquet's reader skips lists of as many values as a page's header
+/// claims, thousands of millions, although each finds the end.
+const VAIN: u32 = 1000;
 
 impl Read for Cursor {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let read = self.source.read_at(buffer, self.at)?;
         self.at += read as u64;
+        if read == 0 && !buffer.is_empty() {
+            self.vain += 1;
+            if self.vain > VAIN {
+                return Err(io::ErrorKind::UnexpectedEof.into());
+            }
+        }
         Ok(read)
     }
 }

@@ -138,10 +138,13 @@ impl Player {
             // The player runs past its samples where one step of a high note is longer than the
             // loop of a short sample, as some sound fonts have it.
             let played = catch_unwind(AssertUnwindSafe(|| self.step(step)));
-            played.map_err(|panic| Error::SoundFontPlayer {
-                at: self.now as f64 / self.rate,
-                reason: panic_text(&*panic),
-            })?;
+            let at = self.now as f64 / self.rate;
+            let fail = |reason| Error::SoundFontPlayer { at, reason };
+            played.map_err(|panic| fail(panic_text(&*panic)))?;
+            // Filters may be set so that they blow up.
+            if step.iter().any(|x| !x.is_finite()) {
+                return Err(fail("its samples grow without bounds".to_owned()));
+            }
         }
         Ok(())
     }
