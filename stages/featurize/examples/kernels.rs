@@ -99,6 +99,9 @@ fn features(signal: &[f32]) -> Result<usize> {
     let mut log = vec![0.0_f32; spectrum.len()];
     let mut page: Vec<u8> = Vec::with_capacity(PAGE + 2 * log.len());
     let mut half = vec![f16::ZERO; log.len()];
+    // As the stage has them: a sine of full scale at 0, and no less than e^-10 of it.
+    let sum: f32 = window.iter().sum();
+    let (scale, floor) = ((2.0 / sum).powi(2), (-20.0_f32).exp());
     let mut compressor = zstd::bulk::Compressor::new(1)?;
     let mut bytes = 0;
     for samples in signal.windows(N_FFT).step_by(HOP) {
@@ -107,9 +110,10 @@ fn features(signal: &[f32]) -> Result<usize> {
         }
         plan.process_with_scratch(&mut frame, &mut spectrum, &mut scratch)?;
         for (out, x) in log.iter_mut().zip(&spectrum) {
-            *out = x.norm_sqr().max(1e-9);
+            *out = (x.norm_sqr() * scale).max(floor);
         }
         dsp::ln_in_place(&mut log);
+        log.iter_mut().for_each(|x| *x *= 0.5);
         half.convert_from_f32_slice(&log);
         page.extend(half.iter().flat_map(|x| x.to_le_bytes()));
         if page.len() >= PAGE {
