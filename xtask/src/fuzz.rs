@@ -19,6 +19,8 @@ use crate::steps::{Steps, run as run_command};
 pub(crate) struct Options {
     /// Seconds for each target.
     pub(crate) seconds: u64,
+    /// Where libFuzzer's random numbers begin; 0 for another place each time.
+    pub(crate) seed: u32,
     /// Names of targets; all of them if empty.
     pub(crate) targets: Vec<String>,
 }
@@ -27,6 +29,7 @@ impl Default for Options {
     fn default() -> Self {
         Self {
             seconds: 60,
+            seed: 0,
             targets: Vec::new(),
         }
     }
@@ -40,6 +43,7 @@ impl Options {
         while let Some(&word) = words.next() {
             match word.strip_prefix("--") {
                 Some("seconds") => options.seconds = words.next()?.parse().ok()?,
+                Some("seed") => options.seed = words.next()?.parse().ok()?,
                 Some(_) => return None,
                 None => options.targets.push(word.to_owned()),
             }
@@ -125,7 +129,7 @@ pub(crate) fn run(root: &Path, options: &Options) -> Result<()> {
     let programs = built.join(&host).join("release");
     let mut found = Vec::new();
     steps.step("fuzzing", || {
-        found = fuzz_all(root, &programs, &chosen, options.seconds)?;
+        found = fuzz_all(root, &programs, &chosen, options)?;
         Ok(())
     })?;
     steps.print_times();
@@ -181,7 +185,7 @@ fn fuzz_all(
     root: &Path,
     programs: &Path,
     targets: &[&'static Target],
-    seconds: u64,
+    options: &Options,
 ) -> Result<Vec<&'static str>> {
     let at_once = std::thread::available_parallelism().map_or(1, usize::from);
     let scratch = scratch()?;
@@ -191,7 +195,7 @@ fn fuzz_all(
     loop {
         while running.len() < at_once {
             let Some(target) = waiting.next() else { break };
-            running.push(start(root, programs, target, seconds, &scratch)?);
+            running.push(start(root, programs, target, options, &scratch)?);
         }
         if running.is_empty() {
             break;
@@ -231,7 +235,7 @@ fn start(
     root: &Path,
     programs: &Path,
     target: &'static Target,
-    seconds: u64,
+    options: &Options,
     scratch: &Path,
 ) -> Result<Run> {
     let Target(name, seeds) = target;
@@ -261,7 +265,8 @@ fn start(
     }
     command
         .arg(format!("-artifact_prefix={}/", artifacts.display()))
-        .arg(format!("-max_total_time={seconds}"))
+        .arg(format!("-max_total_time={}", options.seconds))
+        .arg(format!("-seed={}", options.seed))
         .arg(format!("-timeout={DEADLINE}"))
         .arg(format!("-rss_limit_mb={MEMORY}"))
         .args(["-print_final_stats=1", "-max_len=65536"])

@@ -27,7 +27,7 @@ const HELP: &str = "\
 Set-up, tests and demo of the project.
 
 Usage: cargo xtask <COMMAND> [--no-torch]
-       cargo xtask fuzz [--seconds N] [TARGET…]
+       cargo xtask fuzz [--seconds N] [--seed N] [TARGET…]
 
 Commands:
   setup  find or fetch libtorch, so that plain `cargo build` and `cargo test` work
@@ -38,6 +38,7 @@ Commands:
 Options:
   --no-torch   leave out what needs libtorch (test, demo)
   --seconds N  how long each target is fuzzed; the default is 60
+  --seed N     where fuzzing begins: with one seed it goes the same way each time
 
 Environment:
   LIBTORCH    a libtorch of your own to use in place of the one in .libtorch/";
@@ -126,11 +127,15 @@ mod tests {
 
     #[test]
     fn command_lines_name_tasks() {
-        let fuzz = |seconds, targets: &[&str]| {
+        let fuzz = |seconds, seed, targets: &[&str]| {
             let targets = targets.iter().map(|name| (*name).to_owned()).collect();
-            Some(Task::Fuzz(fuzz::Options { seconds, targets }))
+            Some(Task::Fuzz(fuzz::Options {
+                seconds,
+                seed,
+                targets,
+            }))
         };
-        let rows: [(&str, Option<Task>); 14] = [
+        let rows: [(&str, Option<Task>); 15] = [
             ("", Some(Task::Help)),
             ("--help", Some(Task::Help)),
             ("test --help", Some(Task::Help)),
@@ -138,8 +143,12 @@ mod tests {
             ("test", Some(Task::Test(Torch::With))),
             ("test --no-torch", Some(Task::Test(Torch::Without))),
             ("demo --no-torch", Some(Task::Demo(Torch::Without))),
-            ("fuzz", fuzz(60, &[])),
-            ("fuzz --seconds 9 midi table", fuzz(9, &["midi", "table"])),
+            ("fuzz", fuzz(60, 0, &[])),
+            (
+                "fuzz --seconds 9 midi table",
+                fuzz(9, 0, &["midi", "table"]),
+            ),
+            ("fuzz --seed 1 midi", fuzz(60, 1, &["midi"])),
             ("fuzz --seconds", None),
             ("fuzz --second 9", None),
             ("setup --no-torch", None),
