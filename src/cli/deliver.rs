@@ -33,7 +33,7 @@ pub(crate) fn deliver(
         return Ok(Vec::new());
     };
     match naming {
-        Naming::Plain => plain(project, artifact, &folder(stage, out)),
+        Naming::Plain => plain(project, artifact, stage, out),
         Naming::Prompt => prompted(project, session, stage, artifact, out),
     }
 }
@@ -42,7 +42,14 @@ fn folder(stage: &str, out: Option<&Path>) -> PathBuf {
     out.map_or_else(|| Path::new("out").join(stage), Path::to_owned)
 }
 
-fn plain(project: &Project, artifact: &Artifact, dir: &Path) -> Result<Vec<PathBuf>, Failure> {
+/// Puts an artifact's files under `out` as they are called in it.
+pub(crate) fn plain(
+    project: &Project,
+    artifact: &Artifact,
+    stage: &str,
+    out: Option<&Path>,
+) -> Result<Vec<PathBuf>, Failure> {
+    let dir = folder(stage, out);
     let mut paths = Vec::new();
     for (name, entry) in &artifact.tree().0 {
         let to = dir.join(name);

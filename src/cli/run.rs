@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use clap::{Args, ValueEnum};
 use engine::config::{NodeId, StageDef};
-use engine::{Cause, Config, Project, Request, Session, Setting, Verdict};
+use engine::{Cause, Config, Project, Request, Session, Setting, Settled, Sources, Verdict};
 use serde_json::Value;
 use stage_core::{Cancel, DeviceChoice};
 
@@ -110,12 +110,21 @@ impl Run {
         };
         let cancel = Cancel::default();
         on_interrupt(&cancel);
-        let mut session = Session::prepare(&project, request, &cancel)?;
+        let mut sources = Sources::list(&project, &request)?;
+        // Who asks for single actions wants more than to know that there is nothing to do.
+        let brief = !self.dry_run && self.json != Some(JsonDetail::Items);
+        if brief
+            && let Some(settled) = Settled::find(&project, &request, &mut sources, &cancel)?
+            && self.has_plain_results(&project, &settled)
+        {
+            return self.say_settled(&project, &settled);
+        }
+        let mut session = Session::of(&project, request, sources, &cancel)?;
         if self.dry_run {
             return self.show_plan(&session);
         }
         self.name_the_way_round(&session)?;
-        let ui = ui::Ui::new(self.ui_mode(), &session);
+        let ui = ui::Ui::new(self.ui_mode(), Some(&session));
         let summary = session.execute(&ui, &cancel);
         ui.clear();
         let summary = summary?;
@@ -124,11 +133,29 @@ impl Run {
         delivered?;
         // The process ends: to free its actions one by one takes a tenth of a run that does nothing.
         std::mem::forget(session);
-        match summary.verdict {
-            Verdict::Done => Ok(()),
-            Verdict::Failed => Err(Failure::Code(FAILED)),
-            Verdict::Interrupted => Err(Failure::Code(INTERRUPTED)),
+        end(summary.verdict)
+    }
+
+    /// Whether no result is named after what went into it, which takes a session to tell.
+    fn has_plain_results(&self, project: &Project, settled: &Settled) -> bool {
+        let mut deliveries = self.deliveries(project).into_iter();
+        deliveries.all(|(stage, naming, _)| {
+            matches!(naming, deliver::Naming::Plain) || settled.artifact(stage).is_none()
+        })
+    }
+
+    /// Says what a run of which it is known that it finds nothing to do would say.
+    fn say_settled(&self, project: &Project, settled: &Settled) -> Outcome {
+        let ui = ui::Ui::new(self.ui_mode(), None);
+        settled.tell(&ui);
+        let mut paths = Vec::new();
+        for (stage, _, out) in self.deliveries(project) {
+            if let Some(artifact) = settled.artifact(stage) {
+                paths.extend(deliver::plain(project, &artifact, stage, out)?);
+            }
         }
+        ui.conclude(&settled.summary, &paths)?;
+        end(settled.summary.verdict)
     }
 
     /// The project and request for a model that is at hand: the stages upstream are those of the
@@ -259,22 +286,34 @@ impl Run {
         Ok(())
     }
 
-    /// Puts the results of the named stages (of all, in a bare run) into `out/`.
-    fn deliver(&self, project: &Project, session: &Session<'_>) -> Result<Vec<PathBuf>, Failure> {
-        let mut paths = Vec::new();
-        for def in &session.graph().stages {
+    /// The stages whose results go into `out/` (the named ones; all, in a bare run), how they are
+    /// named there, and the place that the user named.
+    fn deliveries<'p>(
+        &self,
+        project: &'p Project,
+    ) -> Vec<(&'p str, deliver::Naming, Option<&Path>)> {
+        let mut deliveries = Vec::new();
+        for def in &project.config.graph.stages {
             let named = self.stages.is_empty()
                 || self.stages.contains(&def.name)
                 || (self.model.is_some() && def.name == PREDICT);
             // Training that was brought up to date by the way leaves its model too.
             let by_the_way = def.kind == "train";
-            if !named && !by_the_way {
-                continue;
-            }
-            if let Some(naming) = crate::stages::naming(def.kind) {
+            if (named || by_the_way)
+                && let Some(naming) = crate::stages::naming(def.kind)
+            {
                 let out = self.out.as_deref().filter(|_| named);
-                paths.extend(deliver::deliver(project, session, &def.name, &naming, out)?);
+                deliveries.push((def.name.as_str(), naming, out));
             }
+        }
+        deliveries
+    }
+
+    /// Puts the results into `out/`.
+    fn deliver(&self, project: &Project, session: &Session<'_>) -> Result<Vec<PathBuf>, Failure> {
+        let mut paths = Vec::new();
+        for (stage, naming, out) in self.deliveries(project) {
+            paths.extend(deliver::deliver(project, session, stage, &naming, out)?);
         }
         Ok(paths)
     }
@@ -375,6 +414,14 @@ impl Run {
         } else {
             Ok(())
         }
+    }
+}
+
+fn end(verdict: Verdict) -> Outcome {
+    match verdict {
+        Verdict::Done => Ok(()),
+        Verdict::Failed => Err(Failure::Code(FAILED)),
+        Verdict::Interrupted => Err(Failure::Code(INTERRUPTED)),
     }
 }
 

@@ -9,7 +9,7 @@ use engine::{
     Cause, Ending, FileStatus, Forecast, Observer, RunEvent, Session, Summary, Verdict, Who, Why,
 };
 use serde_json::{Value, json};
-use stage_core::{Event, NoteLevel};
+use stage_core::{Event, NoteLevel, Part};
 
 /// A report on a stage, with the stage's names.
 pub(crate) fn of_stage(name: &StageName, mut value: Value) -> Value {
@@ -32,11 +32,9 @@ impl Stream {
         }
     }
 
-    fn count_cached(&self, who: &Who<'_>) {
+    fn count_cached(&self, stage: &str, part: Part, count: u64) {
         let mut cached = self.cached.lock().unwrap_or_else(PoisonError::into_inner);
-        *cached
-            .entry((who.stage.to_owned(), who.part.name()))
-            .or_default() += 1;
+        *cached.entry((stage.to_owned(), part.name())).or_default() += count;
     }
 }
 
@@ -50,7 +48,10 @@ impl Observer for Stream {
                 who,
                 ending: Ending::Cached,
                 ..
-            } if !self.items => return self.count_cached(who),
+            } if !self.items => return self.count_cached(who.stage, who.part, 1),
+            RunEvent::Cached { stage, part, count } => {
+                return self.count_cached(stage, *part, *count);
+            }
             RunEvent::Ended {
                 who,
                 ending,
@@ -86,6 +87,10 @@ impl Observer for Stream {
             RunEvent::Warning(text) => json!({"event": "warning", "text": text}),
         };
         print(&line);
+    }
+
+    fn wants_each(&self) -> bool {
+        self.items
     }
 }
 
@@ -147,9 +152,14 @@ pub(super) fn summary(summary: &Summary) -> String {
         text.push_str(&value.to_string());
         text.push('\n');
     };
-    for (source, files) in &summary.intake {
+    for (source, intake) in &summary.intake {
         let mut counts: BTreeMap<&str, u64> = BTreeMap::new();
-        for (file, status) in files {
+        for (status, count) in [("used", intake.used), ("cached", intake.cached)] {
+            if count > 0 {
+                counts.insert(status, count);
+            }
+        }
+        for (file, status) in &intake.others {
             *counts.entry(status_name(status)).or_default() += 1;
             let mut value = json!({
                 "event": "file", "source": source, "file": file, "status": status_name(status),
@@ -160,8 +170,7 @@ pub(super) fn summary(summary: &Summary) -> String {
                     value["reason"] = json!(reason);
                 }
                 FileStatus::Duplicate { of } => value["of"] = json!(of),
-                FileStatus::Cached | FileStatus::Used => continue,
-                FileStatus::Ignored | FileStatus::Pending => {}
+                _ => {}
             }
             line(value);
         }

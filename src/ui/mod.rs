@@ -33,10 +33,12 @@ pub(crate) struct Ui {
 }
 
 impl Ui {
-    pub(crate) fn new(mode: Mode, session: &Session<'_>) -> Self {
+    /// Shows what is done of `session`; without one nothing is.
+    pub(crate) fn new(mode: Mode, session: Option<&Session<'_>>) -> Self {
+        let session = session.filter(|_| mode == Mode::Human);
         Self {
             mode,
-            progress: (mode == Mode::Human).then(|| progress::Progress::new(session)),
+            progress: session.map(progress::Progress::new),
             json: match mode {
                 Mode::Json { items } => Some(json::Stream::new(items)),
                 _ => None,
@@ -84,5 +86,9 @@ impl Observer for Ui {
         if let Some(json) = &self.json {
             json.observe(event);
         }
+    }
+
+    fn wants_each(&self) -> bool {
+        self.json.as_ref().is_some_and(Observer::wants_each)
     }
 }

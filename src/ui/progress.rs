@@ -316,6 +316,7 @@ impl Observer for Progress {
     fn observe(&self, event: &RunEvent<'_>) {
         match event {
             RunEvent::Planned(forecast) => self.planned(forecast),
+            RunEvent::Cached { .. } => {}
             RunEvent::Started(who) => {
                 let mut state = self.lock();
                 if let Some(index) = state.by_name.get(who.stage).copied() {

@@ -34,27 +34,29 @@ pub(super) fn summary(summary: &Summary) -> String {
         ]);
     }
     let mut text = table.render();
-    for (source, files) in &summary.intake {
-        let mut line = format!("{source}: {} files", files.len());
-        let tell: [(&str, Is); 6] = [
-            ("used", |s| matches!(s, FileStatus::Used)),
-            ("cached", |s| matches!(s, FileStatus::Cached)),
-            ("duplicates", |s| matches!(s, FileStatus::Duplicate { .. })),
-            ("ignored (no stage takes them)", |s| {
-                matches!(s, FileStatus::Ignored)
-            }),
-            ("failed", |s| matches!(s, FileStatus::Failed { .. })),
-            ("not reached", |s| matches!(s, FileStatus::Pending)),
+    for (source, intake) in &summary.intake {
+        let count = |is: Is| intake.others.iter().filter(|(_, s)| is(s)).count() as u64;
+        let tell = [
+            ("used", intake.used),
+            ("cached", intake.cached),
+            (
+                "duplicates",
+                count(|s| matches!(s, FileStatus::Duplicate { .. })),
+            ),
+            (
+                "ignored (no stage takes them)",
+                count(|s| matches!(s, FileStatus::Ignored)),
+            ),
+            ("failed", count(|s| matches!(s, FileStatus::Failed { .. }))),
+            ("not reached", count(|s| matches!(s, FileStatus::Pending))),
         ];
-        for (name, is) in tell {
-            let n = files.iter().filter(|(_, status)| is(status)).count();
-            if n > 0 {
-                let _ = write!(line, ", {n} {name}");
-            }
+        let mut line = format!("{source}: {} files", intake.files());
+        for (name, n) in tell.iter().filter(|(_, n)| *n > 0) {
+            let _ = write!(line, ", {n} {name}");
         }
         text.push_str(&line);
         text.push('\n');
-        for (file, status) in files {
+        for (file, status) in &intake.others {
             match status {
                 FileStatus::Duplicate { of } => {
                     let _ = writeln!(text, "  duplicate  {file}  (same content as {of})");
@@ -86,8 +88,8 @@ pub(super) fn summary(summary: &Summary) -> String {
 /// What failed, on standard error.
 pub(super) fn troubles(summary: &Summary) {
     let mut text = String::new();
-    for (source, files) in &summary.intake {
-        for (file, status) in files {
+    for (source, intake) in &summary.intake {
+        for (file, status) in &intake.others {
             if let FileStatus::Failed {
                 stage: None,
                 reason,

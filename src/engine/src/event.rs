@@ -35,6 +35,16 @@ pub enum Ending {
 pub enum RunEvent<'a> {
     /// What is going to be done.
     Planned(&'a Forecast),
+    /// So many actions of a stage's part were in the cache before any work, for observers that do
+    /// not want to hear of each.
+    Cached {
+        /// Name of the stage.
+        stage: &'a str,
+        /// The part.
+        part: Part,
+        /// How many.
+        count: u64,
+    },
     /// An action began.
     Started(Who<'a>),
     /// An action ended.
@@ -69,6 +79,12 @@ pub enum RunEvent<'a> {
 pub trait Observer: Send + Sync {
     /// Takes one event.
     fn observe(&self, event: &RunEvent<'_>);
+
+    /// Whether it wants to hear of each action that was in the cache before any work, not of their
+    /// number alone.
+    fn wants_each(&self) -> bool {
+        false
+    }
 }
 
 /// Hears nothing.

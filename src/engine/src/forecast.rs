@@ -5,13 +5,14 @@
 
 use std::collections::BTreeMap;
 
+use serde::{Deserialize, Serialize};
 use stage_core::Part;
 
 use crate::error::EngineError;
 use crate::session::{Session, State};
 
 /// What is expected of one stage.
-#[derive(Debug, Clone, Default, PartialEq)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct StageForecast {
     /// Name of the stage.
     pub stage: String,
@@ -36,7 +37,7 @@ pub struct StageForecast {
 }
 
 /// What is expected of a run.
-#[derive(Debug, Clone, Default, PartialEq)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Forecast {
     /// By stage, in the order of the graph; those not demanded are not listed.
     pub stages: Vec<StageForecast>,

@@ -17,6 +17,7 @@ mod process;
 mod repair;
 mod scan;
 mod session;
+mod settled;
 pub mod store;
 mod summary;
 mod why;
@@ -27,7 +28,10 @@ pub use event::{Deaf, Ending, Observer, RunEvent, Who};
 pub use forecast::{Forecast, StageForecast, human_bytes, human_seconds};
 pub use process::Program;
 pub use repair::{Repair, repair};
-pub use scan::{Found, ScanError, scan};
-pub use session::{Failure, FileStatus, LeftOut, Project, Request, Session, SourceFile, State};
+pub use scan::{Found, ScanError};
+pub use session::{
+    Failure, FileStatus, Intake, LeftOut, Project, Request, Session, SourceFile, Sources, State,
+};
+pub use settled::Settled;
 pub use summary::{StageSummary, Summary, Trouble, Verdict};
 pub use why::{Cause, Change, Why};

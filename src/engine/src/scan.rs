@@ -1,16 +1,22 @@
-//! From a source to its files.
+//! From a source to its files, and the state of each that matters.
 //!
 //! Folders are walked in order of names, links followed, cycles noticed. Names that begin with a
-//! dot are left out, as are those that the source's globs exclude.
+//! dot are left out, as are those that the source's globs exclude. A listing is taken in as few
+//! calls as the disk allows, side by side, and kept as it came: whoever only wants to know whether
+//! anything has changed ([`Listing::state`]) pays for nothing else.
 
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
+use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::mpsc::{Sender, channel};
 
 use globset::{GlobBuilder, GlobSet, GlobSetBuilder};
 use rayon::prelude::*;
+use stage_core::{Digest, KeyHasher};
 
 use crate::config::Source;
-use crate::fs::{FileKind, Fs};
+use crate::fs::{FileKind, Fs, Stat};
+use crate::store::StatSig;
 
 /// A file of a source.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -40,7 +46,7 @@ pub enum ScanError {
         path: PathBuf,
         /// The cause.
         #[source]
-        source: std::io::Error,
+        source: io::Error,
     },
     /// A glob of the source is none.
     #[error("source `{source_name}` has a bad glob")]
@@ -56,11 +62,87 @@ pub enum ScanError {
 /// How deep folders are followed.
 const MAX_DEPTH: usize = 64;
 
-/// Lists the files of `source` below `root` (or `root` itself, if it is a file), sorted by name.
+/// Files that are asked for their states at once.
+const TOGETHER: usize = 512;
+
+/// What is said of devices, pipes and the like.
+const NOT_REGULAR: &str = "no regular file";
+
+/// What a file's state is, or why it cannot be told.
+pub(crate) type Look = io::Result<StatSig>;
+
+/// A source as the disk has it now.
+#[derive(Debug, Default)]
+pub(crate) struct Listing {
+    /// The source itself first; others are reached from there.
+    folders: Vec<Folder>,
+}
+
+/// A folder, with its entries in the order in which the disk lists them.
+#[derive(Debug)]
+struct Folder {
+    path: PathBuf,
+    /// Its name in the source with a `/` at the end; empty for the source itself.
+    prefix: String,
+    /// Device and inode.
+    place: (u64, u64),
+    /// Regular files, [`TOGETHER`] at a time.
+    files: Vec<Part>,
+    others: Vec<Other>,
+}
+
+/// Some files of a folder.
+#[derive(Debug, Default)]
+struct Part {
+    files: Vec<File>,
+    /// Digest of their names and states, if all of these could be told.
+    state: Option<Digest>,
+}
+
+/// A regular file, as the folder says.
+#[derive(Debug)]
+struct File {
+    name: OsString,
+    /// Its state, if its extension is taken.
+    look: Option<Look>,
+}
+
+/// What is not told by its kind in the folder: another folder, a link, a device.
+#[derive(Debug)]
+struct Other {
+    name: OsString,
+    what: What,
+}
+
+/// What another entry turned out to be.
+#[derive(Debug)]
+enum What {
+    /// A link to a regular file.
+    File(Option<Look>),
+    /// A folder: its number.
+    Folder(usize),
+    /// What cannot be read as a file.
+    Odd(Oddity),
+}
+
+/// Why something cannot be read as a file, and whether it may hide files.
+#[derive(Debug)]
+struct Oddity {
+    reason: String,
+    hides_files: bool,
+}
+
+/// Lists what is in `source` below `root` (or `root` itself, if it is a file). The states are
+/// those of the files whose extension, in lower case, is `taken`.
 ///
 /// # Errors
 /// The root itself cannot be read. What is below it and cannot is listed as unusable.
-pub fn scan(fs: &dyn Fs, source: &Source, root: &Path) -> Result<Vec<Found>, ScanError> {
+pub(crate) fn list(
+    fs: &dyn Fs,
+    source: &Source,
+    root: &Path,
+    taken: &dyn Fn(&str) -> bool,
+) -> Result<Listing, ScanError> {
     let fail = |error| ScanError::Root {
         source_name: source.name.clone(),
         path: root.to_owned(),
@@ -72,28 +154,174 @@ pub fn scan(fs: &dyn Fs, source: &Source, root: &Path) -> Result<Vec<Found>, Sca
             source: error,
         })
     };
-    let mut walk = Walk {
-        fs,
-        include: globs(&source.include)?,
-        take_all: source.include.is_empty(),
-        exclude: globs(&source.exclude)?,
-        found: Vec::new(),
-        open: Vec::new(),
+    let (include, exclude) = (globs(&source.include)?, globs(&source.exclude)?);
+    let (sender, parts) = channel();
+    // While this thread lists, others ask for states.
+    let folders = rayon::in_place_scope(|scope| {
+        let mut walk = Walk {
+            fs,
+            scope,
+            parts: sender,
+            asked: Vec::new(),
+            waiting: 0,
+            include,
+            exclude,
+            taken,
+            last_extension: (OsString::new(), taken("")),
+            folders: Vec::new(),
+            open: Vec::new(),
+        };
+        let stat = fs.stat(root)?;
+        if stat.kind == FileKind::Dir {
+            walk.folder(root.to_owned(), String::new(), (stat.dev, stat.ino))?;
+        } else {
+            walk.alone(root, stat.kind);
+        }
+        look(fs, walk.asked, &walk.parts);
+        Ok(walk.folders)
+    });
+    let mut folders: Vec<Folder> = folders.map_err(fail)?;
+    for (folder, nth, part) in parts {
+        let files = &mut folders[folder].files;
+        files.resize_with(files.len().max(nth + 1), Part::default);
+        files[nth] = part;
+    }
+    Ok(Listing { folders })
+}
+
+/// Number of a folder, number of the part in it, the folder, and files of it.
+type Asked = (usize, usize, PathBuf, Vec<File>);
+
+/// Asks for states.
+fn look(fs: &dyn Fs, asked: Vec<Asked>, parts: &Sender<(usize, usize, Part)>) {
+    for (folder, nth, path, files) in asked {
+        // The receiver lives until all parts have come.
+        let _ = parts.send((folder, nth, Part::look(fs, &path, files)));
+    }
+}
+
+impl Part {
+    /// Asks for the states of the files that are taken.
+    fn look(fs: &dyn Fs, folder: &Path, mut files: Vec<File>) -> Self {
+        let mut taken: Vec<&mut File> = files.iter_mut().filter(|f| f.look.is_some()).collect();
+        let names: Vec<&OsStr> = taken.iter().map(|file| file.name.as_os_str()).collect();
+        let stats = fs.stat_each(folder, &names);
+        for (file, stat) in taken.iter_mut().zip(stats) {
+            file.look = Some(state_of(stat));
+        }
+        let state = hash_files(&files);
+        Self { files, state }
+    }
+}
+
+fn state_of(stat: io::Result<Stat>) -> Look {
+    match stat {
+        Ok(stat) if stat.kind == FileKind::File => Ok(StatSig::from(&stat)),
+        Ok(_) => Err(not_regular()),
+        Err(error) => Err(error),
+    }
+}
+
+/// The state of a file that has not been looked at yet.
+fn not_regular() -> io::Error {
+    io::Error::other(NOT_REGULAR)
+}
+
+impl Listing {
+    /// A digest of all that was seen: names and kinds as the disk lists them, and the states of
+    /// the files that are taken. Equal digests give equal [`Listing::files`]. `None` if something
+    /// was seen whose state says too little: then it may change unseen.
+    pub(crate) fn state(&self) -> Option<Digest> {
+        let mut hasher = KeyHasher::new("pipeline listing 1");
+        for folder in &self.folders {
+            hasher
+                .field(folder.prefix.as_bytes())
+                .field(&folder.place.0.to_le_bytes())
+                .field(&folder.place.1.to_le_bytes())
+                .count(folder.files.len());
+            for part in &folder.files {
+                hasher.field(&part.state?.0);
+            }
+            hasher.count(folder.others.len());
+            for Other { name, what } in &folder.others {
+                hasher.field(name.as_encoded_bytes());
+                match what {
+                    What::File(None) => hasher.count(0),
+                    What::File(Some(Ok(sig))) => hasher.count(1).field(&sig.to_bytes()),
+                    What::Folder(_) => hasher.count(2),
+                    What::File(Some(Err(_))) | What::Odd(_) => return None,
+                };
+            }
+        }
+        Some(hasher.finish())
+    }
+
+    /// The files, sorted by name, with the states of those that are taken.
+    pub(crate) fn files(self) -> Vec<(Found, Option<Look>)> {
+        let mut files = Vec::new();
+        let mut folders: Vec<Option<Folder>> = self.folders.into_iter().map(Some).collect();
+        gather(&mut folders, 0, &mut files);
+        files.par_sort_unstable_by(|(a, _), (b, _)| {
+            a.name.cmp(&b.name).then_with(|| a.path.cmp(&b.path))
+        });
+        files
+    }
+}
+
+/// The files of a folder and of those below it.
+fn gather(folders: &mut [Option<Folder>], index: usize, files: &mut Vec<(Found, Option<Look>)>) {
+    let Some(folder) = folders.get_mut(index).and_then(Option::take) else {
+        return;
     };
-    let stat = fs.stat(root).map_err(fail)?;
-    if stat.kind == FileKind::Dir {
-        walk.open.push((stat.dev, stat.ino));
-        walk.folder(root, "").map_err(fail)?;
-    } else {
-        let name = show(root.file_name().unwrap_or(root.as_os_str()));
-        match stat.kind {
-            FileKind::File => walk.file(root.to_owned(), name),
-            _ => walk.odd(root.to_owned(), name, None),
+    let found = |name: &OsStr, oddity: Option<Oddity>| {
+        let path = folder.path.join(name);
+        Found {
+            extension: extension(name).map_or_else(String::new, lower),
+            name: folder.prefix.clone() + &show(name),
+            hides_files: oddity.as_ref().is_some_and(|odd| odd.hides_files),
+            unusable: oddity.map(|odd| odd.reason),
+            path,
+        }
+    };
+    for file in folder.files.into_iter().flat_map(|part| part.files) {
+        files.push((found(&file.name, None), file.look));
+    }
+    for Other { name, what } in folder.others {
+        match what {
+            What::File(look) => files.push((found(&name, None), look)),
+            What::Odd(oddity) => files.push((found(&name, Some(oddity)), None)),
+            What::Folder(below) => {
+                let before = files.len();
+                gather(folders, below, files);
+                // An empty folder may look like a file by its name; whether that matters is for
+                // whoever knows which extensions are wanted.
+                if files.len() == before && extension(&name).is_some() {
+                    let reason = "a folder, expected a file".to_owned();
+                    let hides_files = false;
+                    let oddity = Oddity { reason, hides_files };
+                    files.push((found(&name, Some(oddity)), None));
+                }
+            }
         }
     }
-    walk.found
-        .par_sort_unstable_by(|a, b| a.name.cmp(&b.name).then_with(|| a.path.cmp(&b.path)));
-    Ok(walk.found)
+}
+
+fn hash_files(files: &[File]) -> Option<Digest> {
+    let mut bytes = Vec::with_capacity(files.len() * 80);
+    for File { name, look } in files {
+        let name = name.as_encoded_bytes();
+        bytes.extend_from_slice(&(name.len() as u64).to_le_bytes());
+        bytes.extend_from_slice(name);
+        match look {
+            None => bytes.push(0),
+            Some(Ok(sig)) => {
+                bytes.push(1);
+                bytes.extend_from_slice(&sig.to_bytes());
+            }
+            Some(Err(_)) => return None,
+        }
+    }
+    Some(Digest::of(&bytes))
 }
 
 fn build(patterns: &[String]) -> Result<GlobSet, globset::Error> {
@@ -105,127 +333,187 @@ fn build(patterns: &[String]) -> Result<GlobSet, globset::Error> {
     set.build()
 }
 
-struct Walk<'a> {
-    fs: &'a dyn Fs,
+struct Walk<'a, 'scope> {
+    fs: &'scope dyn Fs,
+    /// Where states are asked for, side by side.
+    scope: &'a rayon::Scope<'scope>,
+    parts: Sender<(usize, usize, Part)>,
+    /// Files whose states nobody asks for yet, and their number.
+    asked: Vec<Asked>,
+    waiting: usize,
     include: GlobSet,
-    take_all: bool,
     exclude: GlobSet,
-    found: Vec<Found>,
+    taken: &'a dyn Fn(&str) -> bool,
+    /// An extension that was asked about, and the answer: mostly the next is the same.
+    last_extension: (OsString, bool),
+    folders: Vec<Folder>,
     /// The folders above, by device and inode: a link back to one is a cycle.
     open: Vec<(u64, u64)>,
 }
 
-impl Walk<'_> {
-    fn folder(&mut self, dir: &Path, prefix: &str) -> std::io::Result<()> {
-        for entry in self.fs.read_dir(dir)? {
-            if entry.name.as_encoded_bytes().first() == Some(&b'.') {
-                continue;
-            }
-            let name = prefix.to_owned() + &show(&entry.name);
-            let path = dir.join(&entry.name);
-            if self.exclude.is_match(&name) {
-                continue;
-            }
-            // The state of a plain file is asked for when its digest is: once.
-            if entry.kind == FileKind::File {
-                self.file(path, name);
-                continue;
-            }
-            match self.fs.stat(&path) {
-                Ok(stat) if stat.kind == FileKind::Dir => {
-                    self.subfolder(path, name, stat.dev, stat.ino);
+impl Walk<'_, '_> {
+    /// Lists a folder and those below it; gives its number.
+    fn folder(&mut self, path: PathBuf, prefix: String, place: (u64, u64)) -> io::Result<usize> {
+        let index = self.folders.len();
+        self.folders.push(Folder {
+            path: path.clone(),
+            prefix: prefix.clone(),
+            place,
+            files: Vec::new(),
+            others: Vec::new(),
+        });
+        let (mut files, mut others, mut nth) = (Vec::new(), Vec::new(), 0);
+        self.fs.list(&path, &mut |entry| {
+            let Some(wanted) = self.wants(&prefix, &entry.name) else {
+                return;
+            };
+            if entry.kind != FileKind::File {
+                others.push((entry.name, wanted));
+            } else if wanted {
+                files.push(self.file(entry.name));
+                if files.len() == TOGETHER {
+                    self.ask(index, nth, &path, std::mem::take(&mut files));
+                    nth += 1;
                 }
-                Ok(stat) if stat.kind == FileKind::File => self.file(path, name),
-                stat => self.odd(path, name, stat.err()),
             }
+        })?;
+        if !files.is_empty() {
+            self.ask(index, nth, &path, files);
         }
-        Ok(())
+        self.open.push(place);
+        for (name, wanted) in others {
+            let what = self.other(&path.join(&name), &prefix, &name, wanted);
+            let other = what.map(|what| Other { name, what });
+            self.folders[index].others.extend(other);
+        }
+        self.open.pop();
+        Ok(index)
     }
 
-    fn subfolder(&mut self, path: PathBuf, name: String, dev: u64, ino: u64) {
-        if self.open.contains(&(dev, ino)) {
-            self.unusable(path, name, "a link back to a folder above it".to_owned());
+    /// The source is a single file.
+    fn alone(&mut self, root: &Path, kind: FileKind) {
+        let name = root.file_name().unwrap_or(root.as_os_str()).to_owned();
+        let path = root.parent().unwrap_or(Path::new("")).to_owned();
+        self.folders.push(Folder {
+            path: path.clone(),
+            prefix: String::new(),
+            place: (0, 0),
+            files: Vec::new(),
+            others: Vec::new(),
+        });
+        if self.wants("", &name) != Some(true) {
             return;
+        }
+        if kind == FileKind::File {
+            let file = self.file(name);
+            self.ask(0, 0, &path, vec![file]);
+        } else {
+            let what = unusable(NOT_REGULAR);
+            self.folders[0].others.push(Other { name, what });
+        }
+    }
+
+    /// Has the states of some files asked for: side by side, when there are enough of them.
+    fn ask(&mut self, folder: usize, nth: usize, path: &Path, files: Vec<File>) {
+        self.waiting += files.len();
+        self.asked.push((folder, nth, path.to_owned(), files));
+        if self.waiting >= TOGETHER {
+            self.waiting = 0;
+            let (fs, parts) = (self.fs, self.parts.clone());
+            let asked = std::mem::take(&mut self.asked);
+            self.scope.spawn(move |_| look(fs, asked, &parts));
+        }
+    }
+
+    fn other(&mut self, path: &Path, prefix: &str, name: &OsStr, wanted: bool) -> Option<What> {
+        match self.fs.stat(path) {
+            Ok(stat) if stat.kind == FileKind::Dir => {
+                let prefix = format!("{prefix}{}/", show(name));
+                Some(self.subfolder(path, prefix, (stat.dev, stat.ino)))
+            }
+            Ok(stat) if stat.kind == FileKind::File => wanted.then(|| {
+                let taken = self.takes(name);
+                What::File(taken.then(|| state_of(Ok(stat))))
+            }),
+            Ok(_) => wanted.then(|| unusable(NOT_REGULAR)),
+            Err(error) if !is_broken_link(&error) => {
+                Some(hiding(format!("cannot be read: {error}")))
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                wanted.then(|| unusable("a link to nothing"))
+            }
+            Err(error) => wanted.then(|| unusable(&format!("cannot be read: {error}"))),
+        }
+    }
+
+    fn subfolder(&mut self, path: &Path, prefix: String, place: (u64, u64)) -> What {
+        if self.open.contains(&place) {
+            return unusable("a link back to a folder above it");
         }
         if self.open.len() >= MAX_DEPTH {
-            self.unlisted(path, name, format!("more than {MAX_DEPTH} folders deep"));
-            return;
+            return hiding(format!("more than {MAX_DEPTH} folders deep"));
         }
-        let before = self.found.len();
-        self.open.push((dev, ino));
-        let walked = self.folder(&path, &format!("{name}/"));
-        self.open.pop();
-        match walked {
-            Err(error) => self.unlisted(path, name, format!("cannot be listed: {error}")),
-            // An empty folder may look like a file by its name; whether that matters is for
-            // whoever knows which extensions are wanted.
-            Ok(()) if self.found.len() == before && path.extension().is_some() => {
-                self.unusable(path, name, "a folder, expected a file".to_owned());
-            }
-            Ok(()) => {}
+        match self.folder(path.to_owned(), prefix, place) {
+            Ok(index) => What::Folder(index),
+            Err(error) => hiding(format!("cannot be listed: {error}")),
         }
     }
 
-    fn wants(&self, name: &str) -> bool {
-        self.take_all || self.include.is_match(name)
-    }
-
-    fn file(&mut self, path: PathBuf, name: String) {
-        if self.wants(&name) {
-            self.found.push(Found {
-                extension: extension(&path),
-                name,
-                path,
-                unusable: None,
-                hides_files: false,
-            });
+    /// Whether files of this name are included; `None` for what is left out whatever it is.
+    fn wants(&self, prefix: &str, name: &OsStr) -> Option<bool> {
+        if name.as_encoded_bytes().first() == Some(&b'.') && !self.folders.is_empty() {
+            return None;
         }
-    }
-
-    /// What is neither a file nor a folder, or cannot be told.
-    fn odd(&mut self, path: PathBuf, name: String, error: Option<std::io::Error>) {
-        match error {
-            Some(error) if !is_broken_link(&error) => {
-                self.unlisted(path, name, format!("cannot be read: {error}"));
-            }
-            _ if !self.wants(&name) => {}
-            None => self.unusable(path, name, "no regular file".to_owned()),
-            Some(error) if error.kind() == std::io::ErrorKind::NotFound => {
-                self.unusable(path, name, "a link to nothing".to_owned());
-            }
-            Some(error) => self.unusable(path, name, format!("cannot be read: {error}")),
+        if self.include.is_empty() && self.exclude.is_empty() {
+            return Some(true);
         }
-    }
-
-    fn unusable(&mut self, path: PathBuf, name: String, reason: String) {
-        self.found.push(Found {
-            extension: extension(&path),
-            name,
-            path,
-            unusable: Some(reason),
-            hides_files: false,
-        });
-    }
-
-    /// A folder, or what may be one, whose files are not known.
-    fn unlisted(&mut self, path: PathBuf, name: String, reason: String) {
-        self.unusable(path, name, reason);
-        if let Some(last) = self.found.last_mut() {
-            last.hides_files = true;
+        let shown = prefix.to_owned() + &show(name);
+        if self.exclude.is_match(&shown) {
+            return None;
         }
+        Some(self.include.is_empty() || self.include.is_match(&shown))
     }
+
+    fn file(&mut self, name: OsString) -> File {
+        let look = self.takes(&name).then(|| Err(not_regular()));
+        File { name, look }
+    }
+
+    fn takes(&mut self, name: &OsStr) -> bool {
+        let extension = extension(name).unwrap_or_default();
+        if extension != self.last_extension.0 {
+            let taken = (self.taken)(&lower(extension));
+            self.last_extension = (extension.to_owned(), taken);
+        }
+        self.last_extension.1
+    }
+}
+
+fn unusable(reason: &str) -> What {
+    What::Odd(Oddity {
+        reason: reason.to_owned(),
+        hides_files: false,
+    })
+}
+
+/// A folder, or what may be one, whose files are not known.
+fn hiding(reason: String) -> What {
+    let hides_files = true;
+    What::Odd(Oddity { reason, hides_files })
 }
 
 /// Whether a link leads nowhere or to itself: then there are no files behind it.
-fn is_broken_link(error: &std::io::Error) -> bool {
+fn is_broken_link(error: &io::Error) -> bool {
     let endless = rustix::io::Errno::LOOP.raw_os_error();
-    error.kind() == std::io::ErrorKind::NotFound || error.raw_os_error() == Some(endless)
+    error.kind() == io::ErrorKind::NotFound || error.raw_os_error() == Some(endless)
 }
 
-fn extension(path: &Path) -> String {
-    path.extension()
-        .map(|e| e.to_string_lossy().to_lowercase())
-        .unwrap_or_default()
+fn extension(name: &OsStr) -> Option<&OsStr> {
+    Path::new(name).extension()
+}
+
+fn lower(extension: &OsStr) -> String {
+    extension.to_string_lossy().to_lowercase()
 }
 
 /// A name for people; distinct bytes give distinct names.
@@ -262,9 +550,14 @@ mod tests {
         }
     }
 
+    fn scan(fs: &dyn Fs, source: &Source, root: &Path) -> Vec<Found> {
+        let listing = list(fs, source, root, &|extension| extension == "wav").unwrap();
+        let files = listing.files().into_iter();
+        files.map(|(found, _)| found).collect()
+    }
+
     fn names(root: &Path, source: &Source) -> Vec<String> {
         scan(&RealFs, source, root)
-            .unwrap()
             .into_iter()
             .map(|f| match f.unusable {
                 Some(reason) => format!("{}: {reason}", f.name),
@@ -333,8 +626,56 @@ mod tests {
             ]
         );
         assert_eq!(names(&root.join("b.wav"), &source(&[], &[])), ["b.wav"]);
-        assert!(scan(&RealFs, &source(&[], &[]), &root.join("nope")).is_err());
+        let nowhere = list(&RealFs, &source(&[], &[]), &root.join("nope"), &|_| true);
+        assert!(nowhere.is_err());
     }
+
+    /// What `state` says after each of some changes; equal numbers for equal states.
+    #[test]
+    fn a_state_is_that_of_names_and_of_the_files_that_are_taken() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = dir.path();
+        std::fs::create_dir(root.join("below")).unwrap();
+        for n in 0..2 * TOGETHER + 7 {
+            std::fs::write(root.join(format!("{n}.wav")), b"x").unwrap();
+        }
+        std::fs::write(root.join("below/a.wav"), b"x").unwrap();
+        std::fs::write(root.join("note.txt"), b"x").unwrap();
+        let state = || {
+            let taken = |extension: &str| extension == "wav";
+            list(&RealFs, &source(&[], &["*.tmp"]), root, &taken)
+                .unwrap()
+                .state()
+        };
+        let first = state();
+        assert!(first.is_some());
+        let mut states = vec![first];
+        let mut changed = |what: &str| {
+            let now = state();
+            assert!(now.is_some() && !states.contains(&now), "{what}");
+            states.push(now);
+        };
+        std::fs::write(root.join("1025.wav"), b"yy").unwrap();
+        changed("a file is longer");
+        std::fs::write(root.join("below/a.wav"), b"y").unwrap();
+        changed("a file below is edited");
+        std::fs::rename(root.join("3.wav"), root.join("three.wav")).unwrap();
+        changed("a file is renamed");
+        std::fs::write(root.join("other.txt"), b"x").unwrap();
+        changed("a file that is not taken is added");
+        std::fs::remove_file(root.join("7.wav")).unwrap();
+        changed("a file is removed");
+        std::os::unix::fs::symlink("../below/a.wav", root.join("below/link.wav")).unwrap();
+        changed("a link is added");
+        let last = state();
+        for name in ["note.txt", ".hidden.wav", "excluded.tmp"] {
+            std::fs::write(root.join(name), b"longer").unwrap();
+            assert_eq!(state(), last, "{name}");
+        }
+        std::os::unix::fs::symlink("nowhere", root.join("below/dead.wav")).unwrap();
+        assert_eq!(state(), None, "what a link to nothing leads to may change unseen");
+    }
+
     #[test]
     fn a_folder_that_cannot_be_listed_matters_whatever_its_name() {
         use crate::fs::sim::{Error, Fault, SimFs};
@@ -343,7 +684,7 @@ mod tests {
         std::fs::create_dir(root.join("sub")).unwrap();
         std::fs::write(root.join("sub/a.wav"), b"x").unwrap();
         std::os::unix::fs::symlink("endless", root.join("endless")).unwrap();
-        let listed = scan(&RealFs, &source(&[], &[]), root).unwrap();
+        let listed = scan(&RealFs, &source(&[], &[]), root);
         let hiding = |found: &[Found]| -> Vec<String> {
             let hiding = found.iter().filter(|f| f.hides_files);
             hiding.map(|f| f.name.clone()).collect()
@@ -357,7 +698,7 @@ mod tests {
                 error,
                 lasting,
             });
-            let found = scan(&fs, &source(&[], &[]), root).unwrap();
+            let found = scan(&fs, &source(&[], &[]), root);
             assert!(hiding(&found).contains(&"sub".to_owned()), "{found:?}");
         }
     }

@@ -2,12 +2,13 @@
 
 use std::collections::BTreeMap;
 
+use serde::{Deserialize, Serialize};
 use stage_core::{FailureClass, Part};
 
-use crate::session::{FileStatus, LeftOut, Session, State};
+use crate::session::{Intake, LeftOut, Session, State};
 
 /// What a run did of one stage and part.
-#[derive(Debug, Clone, Default, PartialEq)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct StageSummary {
     /// Name of the stage.
     pub stage: String,
@@ -26,7 +27,7 @@ pub struct StageSummary {
 }
 
 /// An action that has no artifact.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Trouble {
     /// Name of the stage.
     pub stage: String,
@@ -45,7 +46,7 @@ pub struct Trouble {
 }
 
 /// How a run ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Verdict {
     /// All that was asked for is done (with `on_bad = "warn"`, but for bad items).
     Done,
@@ -56,14 +57,14 @@ pub enum Verdict {
 }
 
 /// What a run did.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Summary {
     /// Per stage, in the order of the graph; stages that were not demanded are not listed.
     pub stages: Vec<StageSummary>,
     /// What failed or was blocked.
     pub troubles: Vec<Trouble>,
-    /// What became of every file, by source.
-    pub intake: BTreeMap<String, Vec<(String, FileStatus)>>,
+    /// What became of the files, by source.
+    pub intake: BTreeMap<String, Intake>,
     /// Stages that a bare run left out.
     pub left_out: Vec<LeftOut>,
     /// How it ended.

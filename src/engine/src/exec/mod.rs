@@ -9,7 +9,7 @@ mod task;
 mod workers;
 
 use std::cmp::Reverse;
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::PathBuf;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -75,7 +75,11 @@ impl Session<'_> {
             self.project.store.flush()?;
         }
         let summary = self.summary(cancel.is_set(), clock.elapsed().as_secs_f64());
-        if work || !self.is_recorded(&self.run_stages(&summary))? {
+        if !work && self.is_recorded(&self.run_stages(&summary))? {
+            if !cancel.is_set() {
+                self.settle_down(&summary, &forecast);
+            }
+        } else {
             match self.record_run(run, started, &summary, (!work).then_some(cancel)) {
                 // Nothing was done: that the cache cannot be written is no reason to fail.
                 Err(EngineError::Store(StoreError::ReadOnly { .. })) if !work => {}
@@ -110,10 +114,16 @@ impl Session<'_> {
 
     /// Says what the cache already settled.
     fn tell_settled(&self, observer: &dyn Observer) {
+        let each = observer.wants_each();
+        if !each {
+            for (stage, part, count) in self.cached() {
+                observer.observe(&RunEvent::Cached { stage, part, count });
+            }
+        }
         for node in &self.nodes {
             let who = self.who(node);
             match &node.state {
-                State::Fresh => observer.observe(&RunEvent::Ended {
+                State::Fresh if each => observer.observe(&RunEvent::Ended {
                     who,
                     ending: Ending::Cached,
                     seconds: node.seconds,
@@ -130,6 +140,19 @@ impl Session<'_> {
                 _ => {}
             }
         }
+    }
+
+    /// How many actions of each stage's part are in the cache.
+    pub(crate) fn cached(&self) -> Vec<(&str, Part, u64)> {
+        let mut counts: BTreeMap<(usize, Part), u64> = BTreeMap::new();
+        for node in self.nodes.iter().filter(|node| node.state == State::Fresh) {
+            *counts.entry((node.stage, node.part)).or_default() += 1;
+        }
+        let stages = &self.graph().stages;
+        let counts = counts.into_iter();
+        counts
+            .map(|((stage, part), count)| (stages[stage].name.as_str(), part, count))
+            .collect()
     }
 
     pub(crate) fn who(&self, node: &crate::session::Node) -> Who<'_> {
@@ -450,7 +473,7 @@ impl<'a, 'p> Books<'a, 'p> {
             item: None,
             ports: HashMap::new(),
             previous: None,
-            inputs: std::collections::BTreeMap::new(),
+            inputs: BTreeMap::new(),
             again: node.again,
         };
         if node.part == Part::Item {

@@ -13,7 +13,7 @@ mod real;
 #[cfg(feature = "sim")]
 pub mod sim;
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::fmt;
 use std::io::{self, Read, Seek, Write};
 use std::path::{Path, PathBuf};
@@ -147,10 +147,20 @@ pub trait Fs: Send + Sync + fmt::Debug {
     fn remove_file(&self, path: &Path) -> io::Result<()>;
     /// Removes an empty folder.
     fn remove_dir(&self, path: &Path) -> io::Result<()>;
+    /// Lists a folder, unsorted: tells `each` of one entry after another.
+    fn list(&self, path: &Path, each: &mut dyn FnMut(DirEntry)) -> io::Result<()>;
     /// Lists a folder, unsorted.
-    fn read_dir(&self, path: &Path) -> io::Result<Vec<DirEntry>>;
+    fn read_dir(&self, path: &Path) -> io::Result<Vec<DirEntry>> {
+        let mut entries = Vec::new();
+        self.list(path, &mut |entry| entries.push(entry))?;
+        Ok(entries)
+    }
     /// Describes a file, links followed.
     fn stat(&self, path: &Path) -> io::Result<Stat>;
+    /// Describes files of the folder `dir`, links followed.
+    fn stat_each(&self, dir: &Path, names: &[&OsStr]) -> Vec<io::Result<Stat>> {
+        names.iter().map(|name| self.stat(&dir.join(name))).collect()
+    }
     /// Describes a file or link itself.
     fn lstat(&self, path: &Path) -> io::Result<Stat>;
     /// Sets the permission bits.

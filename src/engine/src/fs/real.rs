@@ -3,12 +3,18 @@
 //! `std` retries interrupted opens, reads and writes; the calls that it does not retry are
 //! retried here. macOS has no `syncfs`; there every file is synced by itself.
 
+use std::ffi::OsStr;
 use std::fs;
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use super::{DirEntry, FileKind, Fs, FsKind, Handle, Nanos, Stat};
+
+/// How a folder is opened to look at what is in it.
+const OPEN_DIR: rustix::fs::OFlags = rustix::fs::OFlags::DIRECTORY
+    .union(rustix::fs::OFlags::RDONLY)
+    .union(rustix::fs::OFlags::CLOEXEC);
 
 /// The real thing.
 #[derive(Debug, Clone, Copy, Default)]
@@ -134,20 +140,60 @@ impl Fs for RealFs {
         fs::remove_dir(path)
     }
 
-    fn read_dir(&self, path: &Path) -> io::Result<Vec<DirEntry>> {
-        fs::read_dir(path)?
-            .map(|entry| {
-                let entry = entry?;
-                Ok(DirEntry {
-                    kind: kind_of(entry.file_type()?),
-                    name: entry.file_name(),
-                })
-            })
-            .collect()
+    #[cfg(target_os = "linux")]
+    fn list(&self, path: &Path, each: &mut dyn FnMut(DirEntry)) -> io::Result<()> {
+        use rustix::fs::{AtFlags, RawDir, statat};
+        // `std` takes two allocations for a name and reads 32 KiB at a time: half as fast.
+        let dir = rustix::fs::open(path, OPEN_DIR, rustix::fs::Mode::empty())?;
+        let mut buffer = Vec::with_capacity(128 * 1024);
+        let mut entries = RawDir::new(&dir, buffer.spare_capacity_mut());
+        while let Some(entry) = entries.next() {
+            let entry = entry?;
+            let name = entry.file_name();
+            if matches!(name.to_bytes(), b"." | b"..") {
+                continue;
+            }
+            let mut kind = entry.file_type();
+            if kind == rustix::fs::FileType::Unknown {
+                let stat = statat(&dir, name, AtFlags::SYMLINK_NOFOLLOW)?;
+                kind = rustix::fs::FileType::from_raw_mode(stat.st_mode);
+            }
+            use std::os::unix::ffi::OsStrExt;
+            each(DirEntry {
+                kind: kind_of_type(kind),
+                name: OsStr::from_bytes(name.to_bytes()).to_owned(),
+            });
+        }
+        Ok(())
+    }
+
+    #[cfg(not(target_os = "linux"))]
+    fn list(&self, path: &Path, each: &mut dyn FnMut(DirEntry)) -> io::Result<()> {
+        for entry in fs::read_dir(path)? {
+            let entry = entry?;
+            each(DirEntry {
+                kind: kind_of(entry.file_type()?),
+                name: entry.file_name(),
+            });
+        }
+        Ok(())
     }
 
     fn stat(&self, path: &Path) -> io::Result<Stat> {
         Ok(stat_of(&fs::metadata(path)?))
+    }
+
+    fn stat_each(&self, dir: &Path, names: &[&OsStr]) -> Vec<io::Result<Stat>> {
+        use rustix::fs::{AtFlags, Mode, statat};
+        // From the folder itself: to go down its path for each file takes a third more.
+        let Ok(opened) = rustix::fs::open(dir, OPEN_DIR, Mode::empty()) else {
+            return names.iter().map(|name| self.stat(&dir.join(name))).collect();
+        };
+        let stat = |name: &&OsStr| match statat(&opened, *name, AtFlags::empty()) {
+            Ok(stat) => Ok(stat_of_unix(&stat)),
+            Err(error) => Err(error.into()),
+        };
+        names.iter().map(stat).collect()
     }
 
     fn lstat(&self, path: &Path) -> io::Result<Stat> {
@@ -302,6 +348,33 @@ fn stat_of(meta: &fs::Metadata) -> Stat {
         ctime: nanos(meta.ctime(), meta.ctime_nsec()),
         links: meta.nlink(),
         kind: kind_of(meta.file_type()),
+    }
+}
+
+/// The same of what the kernel fills in; the widths of its fields differ between systems.
+fn stat_of_unix(stat: &rustix::fs::Stat) -> Stat {
+    let nanos = |seconds: i64, nanos: i64| {
+        let nanos = seconds.saturating_mul(1_000_000_000).saturating_add(nanos);
+        Nanos::from(nanos)
+    };
+    Stat {
+        dev: stat.st_dev as u64,
+        ino: stat.st_ino,
+        size: stat.st_size as u64,
+        mtime: nanos(stat.st_mtime, stat.st_mtime_nsec as i64),
+        ctime: nanos(stat.st_ctime, stat.st_ctime_nsec as i64),
+        links: u64::from(stat.st_nlink),
+        kind: kind_of_type(rustix::fs::FileType::from_raw_mode(stat.st_mode)),
+    }
+}
+
+fn kind_of_type(kind: rustix::fs::FileType) -> FileKind {
+    use rustix::fs::FileType;
+    match kind {
+        FileType::RegularFile => FileKind::File,
+        FileType::Directory => FileKind::Dir,
+        FileType::Symlink => FileKind::Symlink,
+        _ => FileKind::Other,
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use serde::{Deserialize, Serialize};
 use stage_core::{Part, PortTakes};
 
 use super::Request;
@@ -10,7 +11,7 @@ use crate::error::EngineError;
 use crate::store::Artifact;
 
 /// A stage that a bare run does not do, and why.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LeftOut {
     /// Name of the stage.
     pub stage: String,

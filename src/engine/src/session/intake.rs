@@ -1,15 +1,15 @@
 //! What is in the sources, and which files are for which stage.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 
-use stage_core::{Cancel, Digest, FailureClass};
+use serde::{Deserialize, Serialize};
+use stage_core::{Digest, FailureClass};
 
 use super::demand::Demand;
 use super::{Session, State};
 use crate::config::{Graph, NodeId};
-use crate::error::EngineError;
-use crate::scan::{Found, scan};
-use crate::store::{HashOptions, StatSig, StoreError};
+use crate::scan::Found;
+use crate::store::StatSig;
 
 /// A file of a source.
 #[derive(Debug, Clone)]
@@ -31,7 +31,7 @@ pub struct SourceFile {
 }
 
 /// What became of a file, for the intake report.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub enum FileStatus {
     /// Its content was worked on in this run.
     Used,
@@ -55,6 +55,24 @@ pub enum FileStatus {
     Pending,
 }
 
+/// What became of the files of a source.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Intake {
+    /// How many are [`FileStatus::Used`].
+    pub used: u64,
+    /// How many are [`FileStatus::Cached`].
+    pub cached: u64,
+    /// The others, in the order of names.
+    pub others: Vec<(String, FileStatus)>,
+}
+
+impl Intake {
+    /// Number of files.
+    pub fn files(&self) -> u64 {
+        self.used + self.cached + self.others.len() as u64
+    }
+}
+
 /// The stages that are connected to `source` itself.
 pub(super) fn intake_stages(graph: &Graph, demand: &Demand, source: usize) -> Vec<usize> {
     let reads = |stage: &usize| {
@@ -70,91 +88,8 @@ pub(super) fn intake_stages(graph: &Graph, demand: &Demand, source: usize) -> Ve
 }
 
 impl Session<'_> {
-    /// Lists and hashes the demanded sources.
-    pub(super) fn take_in(&mut self, demand: &Demand, cancel: &Cancel) -> Result<(), EngineError> {
-        let graph = &self.project.config.graph;
-        let mut sources: Vec<usize> = demand.items.iter().map(|(_, source)| *source).collect();
-        sources.sort_unstable();
-        sources.dedup();
-        for index in sources {
-            let source = &graph.sources[index];
-            let root = match self.request.bindings.get(&source.name) {
-                // Paths on the command line start from where the user stands.
-                Some(path) => path.clone(),
-                None => match &source.path {
-                    Some(path) => self.project.config.root.join(path),
-                    None => continue,
-                },
-            };
-            let found = scan(&*self.project.fs, source, &root)?;
-            let stages = intake_stages(graph, demand, index);
-            let mut files: Vec<SourceFile> = found
-                .into_iter()
-                .map(|found| {
-                    let takes = |stage: &usize| graph.stages[*stage].stage.takes(&found.extension);
-                    // Work without the files of a folder that cannot be listed would pass for
-                    // work on all of them.
-                    let taken = found.hides_files || stages.iter().any(takes);
-                    SourceFile {
-                        failed: found.unusable.clone().filter(|_| taken),
-                        digest: None,
-                        sig: None,
-                        unread: false,
-                        taken,
-                        duplicate_of: None,
-                        found,
-                    }
-                })
-                .collect();
-            self.hash(&mut files, cancel)?;
-            self.sources.insert(index, files);
-        }
-        Ok(())
-    }
-
-    fn hash(&self, files: &mut [SourceFile], cancel: &Cancel) -> Result<(), EngineError> {
-        let wanted: Vec<usize> = (0..files.len())
-            .filter(|i| files[*i].taken && files[*i].found.unusable.is_none())
-            .collect();
-        let paths: Vec<_> = wanted
-            .iter()
-            .map(|i| files[*i].found.path.clone())
-            .collect();
-        let options = HashOptions {
-            paranoid: self.request.paranoid,
-            cancel,
-            on_bytes: &|_| {},
-        };
-        let store = &self.project.store;
-        let digests: Vec<_> = if self.request.quick {
-            store.known_digests(&paths)
-        } else {
-            let read = store.digest_many(&paths, &options).into_iter();
-            read.map(|file| file.map(|file| (file.sig, Some(file.digest))))
-                .collect()
-        };
-        let mut first: HashMap<(Digest, String), u32> = HashMap::new();
-        for (index, digest) in wanted.into_iter().zip(digests) {
-            let file = &mut files[index];
-            match digest {
-                Ok((_, None)) => file.unread = true,
-                Ok((sig, Some(digest))) => {
-                    file.digest = Some(digest);
-                    file.sig = Some(sig);
-                    let own = u32::try_from(index).unwrap_or(u32::MAX);
-                    let key = (digest, file.found.extension.clone());
-                    let before = *first.entry(key).or_insert(own);
-                    file.duplicate_of = (before != own).then_some(before);
-                }
-                Err(StoreError::Cancelled) => return Err(StoreError::Cancelled.into()),
-                Err(error) => file.failed = Some(crate::error::chain(&error)),
-            }
-        }
-        Ok(())
-    }
-
-    /// What became of every file: source → (name, status), in the order of names.
-    pub fn intake(&self) -> BTreeMap<String, Vec<(String, FileStatus)>> {
+    /// What became of the files of every source.
+    pub fn intake(&self) -> BTreeMap<String, Intake> {
         let mut reports = BTreeMap::new();
         for (source, files) in &self.sources {
             let mut worst: Vec<FileStatus> =
@@ -184,9 +119,16 @@ impl Session<'_> {
                     }
                 }
             }
-            let names = files.iter().map(|file| file.found.name.clone());
+            let mut intake = Intake::default();
+            for (file, status) in files.iter().zip(worst) {
+                match status {
+                    FileStatus::Used => intake.used += 1,
+                    FileStatus::Cached => intake.cached += 1,
+                    status => intake.others.push((file.found.name.clone(), status)),
+                }
+            }
             let name = self.graph().sources[*source].name.clone();
-            reports.insert(name, names.zip(worst).collect());
+            reports.insert(name, intake);
         }
         reports
     }

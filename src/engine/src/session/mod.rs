@@ -9,6 +9,7 @@ mod demand;
 mod gather;
 mod intake;
 mod resolve;
+mod sources;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::PathBuf;
@@ -18,7 +19,8 @@ use stage_core::{Cancel, DeviceChoice, Digest, FailureClass, Part, Registry};
 
 pub use demand::LeftOut;
 pub(crate) use gather::{Gathered, PREVIOUS, Readiness};
-pub use intake::{FileStatus, SourceFile};
+pub use intake::{FileStatus, Intake, SourceFile};
+pub use sources::Sources;
 
 use crate::config::{Config, Graph};
 use crate::error::EngineError;
@@ -179,6 +181,10 @@ pub struct Session<'a> {
     pub(crate) stand_ins: BTreeMap<(usize, String), Artifact>,
     /// What [`Store::generation`] said before anything was looked up.
     generation: u64,
+    /// Digest of the sources as they were seen, if that vouches for the digests of their files.
+    pub(crate) state: Option<Digest>,
+    /// Digest of the commits that were known before anything was looked up.
+    pub(crate) commits: Digest,
 }
 
 impl<'a> Session<'a> {
@@ -197,25 +203,40 @@ impl<'a> Session<'a> {
         request: Request,
         cancel: &Cancel,
     ) -> Result<Self, EngineError> {
-        let demand = demand::Demand::of(&project.config.graph, &request)?;
+        let sources = Sources::list(project, &request)?;
+        Self::of(project, request, sources, cancel)
+    }
+
+    /// As [`Session::prepare`], of `sources` that were listed for this request a moment ago.
+    ///
+    /// # Errors
+    /// As [`Session::prepare`].
+    pub fn of(
+        project: &'a Project,
+        request: Request,
+        mut sources: Sources,
+        cancel: &Cancel,
+    ) -> Result<Self, EngineError> {
+        let files = sources.files(project, &request, cancel)?;
         let mut session = Self {
-            generation: project.store.generation(),
+            generation: sources.generation,
             project,
             request,
-            sources: BTreeMap::new(),
+            sources: files,
             nodes: Vec::new(),
             items: HashMap::new(),
             wholes: BTreeMap::new(),
             finishes: BTreeMap::new(),
             bases: BTreeMap::new(),
             files: BTreeMap::new(),
-            left_out: demand.left_out.clone(),
-            stand_ins: demand.stand_ins.clone(),
+            left_out: sources.demand.left_out.clone(),
+            stand_ins: sources.demand.stand_ins.clone(),
+            state: sources.state,
+            commits: sources.commits,
         };
-        session.take_in(&demand, cancel)?;
-        session.file_params(&demand, cancel)?;
-        session.key_bases(&demand);
-        session.resolve(&demand)?;
+        session.file_params(&mut sources, cancel)?;
+        session.key_bases(&sources.demand);
+        session.resolve(&sources.demand)?;
         Ok(session)
     }
 

@@ -9,62 +9,62 @@ use stage_core::{Cancel, Digest, Entry, FailureClass, IDENTITY, Part, canonical_
 
 use super::demand::Demand;
 use super::gather::{Gathered, Readiness};
+use super::sources::Sources;
 use super::{Failure, Node, NodeIndex, Session, State};
 use crate::config::NodeId;
 use crate::error::EngineError;
 use crate::key::{KeyBase, key_params, params_without, road_params};
 use crate::store::{
-    ActionResult, Artifact, HashOptions, Outcome, StageSettings, Store, StoreError, hash_file,
+    ActionResult, Artifact, HashOptions, Outcome, StageSettings, StatSig, Store, StoreError,
+    hash_file,
 };
 
 impl Session<'_> {
     /// Puts the files that parameters name into the store.
     pub(super) fn file_params(
         &mut self,
-        demand: &Demand,
+        sources: &mut Sources,
         cancel: &Cancel,
     ) -> Result<(), EngineError> {
-        let mut stages: Vec<usize> = demand.items.iter().map(|(stage, _)| *stage).collect();
-        stages.extend(&demand.wholes);
-        stages.sort_unstable();
-        stages.dedup();
-        for stage in stages {
-            let def = &self.graph().stages[stage];
-            let mut files = BTreeMap::new();
-            for (key, param) in def.stage.files() {
-                let path = self.project.config.root.join(param.path());
-                let object =
-                    self.adopt_file(&path, cancel)
-                        .map_err(|source| EngineError::FileParam {
-                            stage: def.name.clone(),
-                            key: key.to_owned(),
-                            source,
-                        })?;
-                files.insert(key.to_owned(), object);
-            }
-            self.files.insert(stage, files);
+        for ((stage, key), (path, seen)) in std::mem::take(&mut sources.params) {
+            let object =
+                self.adopt_file(&path, seen, cancel)
+                    .map_err(|source| EngineError::FileParam {
+                        stage: self.graph().stages[stage].name.clone(),
+                        key: key.to_owned(),
+                        source,
+                    })?;
+            let files = self.files.entry(stage).or_default();
+            files.insert(key.to_owned(), object);
         }
         Ok(())
     }
 
     /// Copies a file into the store, unless it is there.
-    fn adopt_file(&self, path: &Path, cancel: &Cancel) -> Result<(Digest, PathBuf), StoreError> {
+    fn adopt_file(
+        &mut self,
+        path: &Path,
+        seen: Result<StatSig, StoreError>,
+        cancel: &Cancel,
+    ) -> Result<(Digest, PathBuf), StoreError> {
         let store = &self.project.store;
         let options = HashOptions {
             paranoid: self.request.paranoid,
             cancel,
             on_bytes: &|_| {},
         };
-        let paths = [path.to_owned()];
-        let known = self
-            .request
-            .quick
-            .then(|| store.known_digests(&paths).pop());
-        if let Some(Some(Ok((_, Some(digest))))) = known {
+        let seen = [seen];
+        if self.request.quick
+            && let [Some(digest)] = store.known_digests(&seen)[..]
+        {
             return Ok((digest, path.to_owned()));
         }
-        let mut hashed = store.digest_many(&paths, &options);
+        let sig = seen[0].as_ref().ok().copied();
+        let mut hashed = store.digest_seen(&[path], seen.into(), &options);
         let hashed = hashed.pop().unwrap_or(Err(StoreError::Cancelled))?;
+        if !hashed.vouched || sig != Some(hashed.sig) {
+            self.state = None;
+        }
         if self.request.quick {
             return Ok((hashed.digest, path.to_owned()));
         }

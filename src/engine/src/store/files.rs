@@ -49,6 +49,24 @@ pub struct StatSig {
     pub ctime: Nanos,
 }
 
+impl StatSig {
+    /// Its fields one after the other, little-endian.
+    pub(crate) fn to_bytes(self) -> [u8; 40] {
+        let mut bytes = [0; 40];
+        let fields = [
+            self.dev.to_le_bytes(),
+            self.ino.to_le_bytes(),
+            self.size.to_le_bytes(),
+            self.mtime.to_le_bytes(),
+            self.ctime.to_le_bytes(),
+        ];
+        for (place, field) in bytes.as_chunks_mut::<8>().0.iter_mut().zip(fields) {
+            *place = field;
+        }
+        bytes
+    }
+}
+
 impl From<&Stat> for StatSig {
     fn from(stat: &Stat) -> Self {
         Self {
@@ -66,6 +84,9 @@ impl From<&Stat> for StatSig {
 pub struct FileDigest {
     /// Digest of the bytes.
     pub digest: Digest,
+    /// Whether the state vouches for the digest from now on: it was known before, or the file was
+    /// old enough when it was read.
+    pub vouched: bool,
     /// State of the file.
     pub sig: StatSig,
 }
@@ -103,7 +124,13 @@ fn hash_regular(fs: &dyn Fs, path: &Path, options: &HashOptions<'_>) -> Result<F
         let after = file.stat().map_err(StoreError::io("read", path))?;
         let sig = StatSig::from(&after);
         if StatSig::from(&before) == sig && length == sig.size {
-            return Ok(FileDigest { digest, sig });
+            // Whether it was old enough, only the clock of its file system can tell.
+            let vouched = false;
+            return Ok(FileDigest {
+                digest,
+                vouched,
+                sig,
+            });
         }
     }
     Err(StoreError::FileChanged {
@@ -169,83 +196,95 @@ impl Store {
         paths: &[PathBuf],
         options: &HashOptions<'_>,
     ) -> Vec<Result<FileDigest>> {
-        self.inner().digest_many(paths, options)
+        let paths: Vec<&Path> = paths.iter().map(PathBuf::as_path).collect();
+        let seen = self.look_at(&paths);
+        self.digest_seen(&paths, seen, options)
     }
-}
 
-impl Store {
-    /// The states of files, in the order of `paths`, with their digests as far as they are known
-    /// without reading. A digest that was recorded when the file was young counts here: to show
-    /// something at once, not to work with.
-    pub fn known_digests(&self, paths: &[PathBuf]) -> Vec<Result<(StatSig, Option<Digest>)>> {
-        let inner = self.inner();
-        let stats = stat_all(&*inner.fs, paths);
-        let known = inner.known(&stats, true);
-        let stats = stats.into_iter().zip(known);
-        stats
-            .map(|(stat, digest)| stat.map(|sig| (sig, digest)))
+    /// As [`Store::digest_many`], of files that were `seen` in these states a moment ago.
+    pub(crate) fn digest_seen(
+        &self,
+        paths: &[&Path],
+        seen: Vec<Result<StatSig>>,
+        options: &HashOptions<'_>,
+    ) -> Vec<Result<FileDigest>> {
+        self.inner().digest_seen(paths, seen, options)
+    }
+
+    /// The states of files, side by side.
+    pub(crate) fn look_at(&self, paths: &[&Path]) -> Vec<Result<StatSig>> {
+        let fs = &*self.inner().fs;
+        paths
+            .par_iter()
+            .with_min_len(64)
+            .map(|path| regular(fs, path).map(|stat| StatSig::from(&stat)))
             .collect()
     }
-}
 
-fn stat_all(fs: &dyn Fs, paths: &[PathBuf]) -> Vec<Result<StatSig>> {
-    paths
-        .par_iter()
-        .with_min_len(64)
-        .map(|path| regular(fs, path).map(|stat| StatSig::from(&stat)))
-        .collect()
+    /// Digests of files in these states, as far as they are known without reading. A digest that
+    /// was recorded when the file was young counts here: to show something at once, not to work
+    /// with.
+    pub(crate) fn known_digests(&self, seen: &[Result<StatSig>]) -> Vec<Option<Digest>> {
+        self.inner().known(seen, true)
+    }
 }
 
 impl Inner {
     /// Digests by the stat cache.
-    fn known(&self, stats: &[Result<StatSig>], young: bool) -> Vec<Option<Digest>> {
-        let sigs: Vec<_> = stats
-            .iter()
-            .map(|stat| stat.as_ref().ok().copied())
-            .collect();
+    fn known(&self, seen: &[Result<StatSig>], young: bool) -> Vec<Option<Digest>> {
+        let sigs: Vec<_> = seen.iter().map(|sig| sig.as_ref().ok().copied()).collect();
         // Without the index every file is read: slower, not wrong.
         self.with_index(|index| Ok(index.stats(&sigs, young)?))
-            .unwrap_or_else(|_| vec![None; stats.len()])
+            .unwrap_or_else(|_| vec![None; seen.len()])
     }
 
-    fn digest_many(&self, paths: &[PathBuf], options: &HashOptions<'_>) -> Vec<Result<FileDigest>> {
+    fn digest_seen(
+        &self,
+        paths: &[&Path],
+        seen: Vec<Result<StatSig>>,
+        options: &HashOptions<'_>,
+    ) -> Vec<Result<FileDigest>> {
         let fs = &*self.fs;
-        let stats = stat_all(fs, paths);
-        let sigs: Vec<_> = stats
-            .iter()
-            .map(|stat| stat.as_ref().ok().copied())
-            .collect();
-        let known = self.known(&stats, false);
+        let sigs: Vec<_> = seen.iter().map(|sig| sig.as_ref().ok().copied()).collect();
+        let known = self.known(&seen, false);
         let to_read = |i: &usize| sigs[*i].is_some() && (options.paranoid || known[*i].is_none());
         let settled = self.settled(paths, &sigs, (0..paths.len()).filter(to_read));
-        let read: Vec<_> = stats
+        let mut read: Vec<_> = seen
             .into_par_iter()
             .enumerate()
-            .map(|(i, stat)| match (stat, known[i]) {
+            .map(|(i, sig)| match (sig, known[i]) {
                 (Err(error), _) => Err(error),
-                (Ok(sig), Some(digest)) if !options.paranoid => Ok(FileDigest { digest, sig }),
-                (Ok(_), _) => hash_regular(fs, &paths[i], options),
+                (Ok(sig), Some(digest)) if !options.paranoid => Ok(FileDigest {
+                    digest,
+                    vouched: true,
+                    sig,
+                }),
+                (Ok(_), _) => hash_regular(fs, paths[i], options),
             })
             .collect();
-        let mut fresh = Vec::new();
-        for (i, file) in read.iter().enumerate() {
+        let (mut fresh, mut silent) = (Vec::new(), false);
+        for (i, file) in read.iter_mut().enumerate() {
             let Ok(file) = file else { continue };
             let old = known[i].filter(|_| sigs[i] == Some(file.sig));
             if old == Some(file.digest) {
+                file.vouched = true;
                 continue;
             }
             if old.is_some() {
-                let path = paths[i].clone();
+                silent = true;
+                let path = paths[i].to_owned();
                 self.warn(Warning::SilentChange { path });
             }
             let before = settled.get(&file.sig.dev).copied().unwrap_or(Nanos::MIN);
             let young = file.sig.mtime >= before || file.sig.ctime >= before;
+            // After a change that no state showed, this one vouches for nothing in this run.
+            file.vouched = !young && old.is_none();
             fresh.push((file.sig, file.digest, young));
         }
         if !fresh.is_empty() {
             fresh.sort_unstable_by_key(|(sig, ..)| (sig.dev, sig.ino));
             // Best effort: they are read again if it fails.
-            let _ = self.with_index(|index| Ok(index.put_stats(&fresh)?));
+            let _ = self.with_index(|index| Ok(index.put_stats(&fresh, silent)?));
         }
         read
     }
@@ -254,7 +293,7 @@ impl Inner {
     /// recorded. Asked before anything is read.
     fn settled(
         &self,
-        paths: &[PathBuf],
+        paths: &[&Path],
         sigs: &[Option<StatSig>],
         to_read: impl Iterator<Item = usize>,
     ) -> HashMap<u64, Nanos> {
@@ -263,7 +302,7 @@ impl Inner {
             if let Some(sig) = sigs[i] {
                 settled
                     .entry(sig.dev)
-                    .or_insert_with(|| settled_on(&*self.fs, &paths[i], sig.dev));
+                    .or_insert_with(|| settled_on(&*self.fs, paths[i], sig.dev));
             }
         }
         settled

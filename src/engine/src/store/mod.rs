@@ -47,7 +47,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
-use stage_core::{Digest, Entry, Input, Part, Tree};
+use stage_core::{Digest, Entry, Input, KeyHasher, Part, Tree};
 
 pub use error::{Result, StoreError, Warning};
 pub use files::{FileDigest, HashOptions, StatSig, hash_file};
@@ -58,6 +58,7 @@ pub use record::{
     ActionRecord, ActionResult, Artifact, InterimRecord, Latest, Origin, Outcome, PinRecord, Rate,
     Record, RunOutcome, RunRecord, RunStage, StageSettings, run_digest,
 };
+pub(crate) use row::Settled;
 pub use survey::StageName;
 pub use ulid::{Ulid, UlidParseError, now_millis};
 pub use usage::Usage;
@@ -284,6 +285,40 @@ impl Store {
     /// A commit failed ([`StoreError::Commit`]); what was queued since is not durable.
     pub fn flush(&self) -> Result<()> {
         self.committer.flush()
+    }
+
+    /// Digest of the names of the commits that are known: while it stays the same, so does what
+    /// [`Store::lookup_many`] and the history say.
+    ///
+    /// # Errors
+    /// As [`Store::lookup_many`].
+    pub(crate) fn commits(&self) -> Result<Digest> {
+        self.inner.with_index(|index| {
+            let mut names: Vec<Ulid> = index.folded().iter().copied().collect();
+            names.sort_unstable();
+            let mut hasher = KeyHasher::new("pipeline commits 1");
+            for name in names {
+                hasher.field(&name.to_bytes());
+            }
+            Ok(hasher.finish())
+        })
+    }
+
+    /// What was noted of a request.
+    ///
+    /// # Errors
+    /// As [`Store::lookup_many`].
+    pub(crate) fn settled(&self, request: &Digest) -> Result<Option<Settled>> {
+        self.inner.with_index(|index| Ok(index.settled(request)?))
+    }
+
+    /// Notes something of a request.
+    ///
+    /// # Errors
+    /// As [`Store::lookup_many`].
+    pub(crate) fn put_settled(&self, request: &Digest, settled: &Settled) -> Result<()> {
+        self.inner
+            .with_index(|index| Ok(index.put_settled(request, settled)?))
     }
 
     /// Runs, newest first, at most `limit`.

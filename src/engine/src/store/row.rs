@@ -17,6 +17,17 @@ const CHECK: usize = 8;
 const DONE: u8 = 0;
 const FAILED: u8 = 1;
 
+/// What is noted of a request whose run found nothing to do: see [`crate::settled`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Settled {
+    /// Digest of the sources as they were seen.
+    pub(crate) state: Digest,
+    /// Digest of the commits that were known.
+    pub(crate) commits: Digest,
+    /// What is to be said.
+    pub(crate) text: String,
+}
+
 /// Sorts records by the order of their commits, then within one.
 pub(crate) fn stamp(commit: Ulid, number: usize) -> [u8; 20] {
     let mut stamp = [0; 20];
@@ -95,6 +106,25 @@ pub(crate) fn read_stat(sig: &StatSig, row: &[u8]) -> Result<Option<(Digest, boo
         Some(same.then_some((digest, young != 0)))
     };
     read().ok_or(())
+}
+
+/// `[check][state][commits][text]`.
+pub(crate) fn write_settled(request: &Digest, settled: &Settled) -> Vec<u8> {
+    let mut row = vec![0; CHECK];
+    row.extend_from_slice(&settled.state.0);
+    row.extend_from_slice(&settled.commits.0);
+    row.extend_from_slice(settled.text.as_bytes());
+    seal(&request.0, row)
+}
+
+/// Reads back [`write_settled`]; `None` if it is not what was written under this request.
+pub(crate) fn read_settled(request: &Digest, row: &[u8]) -> Option<Settled> {
+    let mut row = unseal(&request.0, row)?;
+    Some(Settled {
+        state: Digest(take(&mut row)?),
+        commits: Digest(take(&mut row)?),
+        text: String::from_utf8(row.to_vec()).ok()?,
+    })
 }
 
 /// Per port: its name and the number of its digests, each with its length in front; the digests.
@@ -202,10 +232,13 @@ mod tests {
         fn any_row_is_read_or_refused(row in prop::collection::vec(any::<u8>(), 0..200)) {
             let key = Digest::of(b"key");
             prop_assert_eq!(read_action(&key, &row), None);
+            prop_assert_eq!(read_settled(&key, &row), None);
             // With a right checksum, too.
             let mut sealed = vec![0; CHECK];
             sealed.extend_from_slice(&row);
-            let _ = read_action(&key, &seal(&key.0, sealed));
+            let sealed = seal(&key.0, sealed);
+            let _ = read_action(&key, &sealed);
+            let _ = read_settled(&key, &sealed);
             let _ = read_inputs(&row);
         }
 

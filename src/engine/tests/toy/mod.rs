@@ -17,7 +17,7 @@ use engine::fs::Fs;
 use engine::store::{Store, StoreError, StoreOptions};
 use engine::{
     Config, Ending, EngineError, FileStatus, Observer, Program, Project, Request, RunEvent,
-    Session, Setting, Summary, Verdict,
+    Session, Setting, Settled, Sources, Summary, Verdict,
 };
 use serde::{Deserialize, Serialize};
 use stage_core::{
@@ -446,12 +446,18 @@ pub fn run_project(project: &Project, request: Request) -> Run {
 pub fn try_run(project: &Project, request: Request) -> Result<Run, EngineError> {
     let ear = Ear::default();
     let cancel = Cancel::default();
-    let mut session = Session::prepare(project, request, &cancel)?;
+    let mut sources = Sources::list(project, &request)?;
+    let settled = Settled::find(project, &request, &mut sources, &cancel)?;
+    let mut session = Session::of(project, request, sources, &cancel)?;
     let summary = session.execute(&ear, &cancel)?;
+    if let Some(settled) = settled {
+        check_settled(&settled, &summary, &session);
+    }
     let artifact = session.artifact("tell").or_else(|| session.artifact("sum"));
     let everything = everything(project, &session)?;
-    let intake = session.intake().into_values().flatten();
-    let unread = intake.filter_map(|(name, status)| match status {
+    let intake = session.intake().into_values();
+    let others = intake.flat_map(|intake| intake.others);
+    let unread = others.filter_map(|(name, status)| match status {
         FileStatus::Failed {
             stage: None,
             reason,
@@ -478,6 +484,24 @@ pub fn try_run(project: &Project, request: Request) -> Result<Run, EngineError> 
         unread: unread.collect(),
         everything,
     })
+}
+
+/// A run that was known to find nothing to do found nothing to do, and says the same.
+fn check_settled(settled: &Settled, summary: &Summary, session: &Session<'_>) {
+    let said = |summary: &Summary| {
+        let mut said = summary.clone();
+        said.seconds = 0.0;
+        for stage in &mut said.stages {
+            assert_eq!(stage.executed, 0, "{said:?}", said = stage.stage);
+            (stage.saved, stage.seconds) = (0.0, 0.0);
+        }
+        said
+    };
+    assert_eq!(said(&settled.summary), said(summary));
+    for stage in &session.graph().stages {
+        let known = settled.artifact(&stage.name);
+        assert_eq!(known.as_ref(), session.artifact(&stage.name));
+    }
 }
 
 /// Reads every file of every artifact, as a reader of the cache would.

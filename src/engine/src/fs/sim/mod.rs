@@ -217,9 +217,9 @@ impl Fs for SimFs {
         })
     }
 
-    fn read_dir(&self, path: &Path) -> io::Result<Vec<DirEntry>> {
+    fn list(&self, path: &Path, each: &mut dyn FnMut(DirEntry)) -> io::Result<()> {
         self.enter(Call::ReadDir, path)?;
-        RealFs.read_dir(path)
+        RealFs.list(path, each)
     }
 
     fn stat(&self, path: &Path) -> io::Result<Stat> {

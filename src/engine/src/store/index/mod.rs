@@ -31,7 +31,8 @@ use super::files::StatSig;
 use super::record::{
     ActionResult, Artifact, InterimRecord, Latest, Origin, PinRecord, Rate, Record, RunRecord,
 };
-use super::row;
+use super::row::{self, Settled};
+use super::ulid::now_millis;
 use crate::fs::{Fs, Handle};
 use place::{DATABASE, connect, enter, is_older_beside_log, remove};
 use write::fold_commits;
@@ -44,6 +45,9 @@ const SKIP: usize = 4;
 
 /// From how many keys on the table is gone through on two threads.
 const MANY: usize = 20_000;
+
+/// Requests of which something is noted, at most.
+const SETTLED: i64 = 64;
 
 /// Why the index did not answer.
 #[derive(Debug)]
@@ -306,12 +310,20 @@ impl Index {
         Ok(found)
     }
 
-    /// Records digests of files, and whether they were young.
-    pub(crate) fn put_stats(&mut self, files: &[(StatSig, Digest, bool)]) -> Result<()> {
+    /// Records digests of files, and whether they were young. With `silent` one of them has other
+    /// bytes than were recorded for the same state: then no run is known again by such states.
+    pub(crate) fn put_stats(
+        &mut self,
+        files: &[(StatSig, Digest, bool)],
+        silent: bool,
+    ) -> Result<()> {
         let tx = self
             .conn
             .transaction_with_behavior(TransactionBehavior::Immediate)?;
         {
+            if silent {
+                tx.execute("DELETE FROM settled", [])?;
+            }
             let mut put = tx.prepare_cached(
                 "INSERT OR REPLACE INTO stats(dev, ino, body) VALUES(?1, ?2, ?3)",
             )?;
@@ -322,6 +334,44 @@ impl Index {
         }
         tx.commit()?;
         self.wrote(files.len());
+        Ok(())
+    }
+
+    /// What was noted of a request.
+    pub(crate) fn settled(&self, request: &Digest) -> Result<Option<Settled>> {
+        let mut statement = self
+            .conn
+            .prepare_cached("SELECT body FROM settled WHERE request = ?1")?;
+        let mut rows = statement.query([request.0.as_slice()])?;
+        let Some(row) = rows.next()? else {
+            return Ok(None);
+        };
+        let body = row.get_ref(0)?.as_blob().map_err(rusqlite::Error::from)?;
+        let settled = row::read_settled(request, body).ok_or_else(wrong_row)?;
+        Ok(Some(settled))
+    }
+
+    /// Notes something of a request in place of what was noted before; of many requests the newest
+    /// stay.
+    pub(crate) fn put_settled(&mut self, request: &Digest, settled: &Settled) -> Result<()> {
+        let tx = self
+            .conn
+            .transaction_with_behavior(TransactionBehavior::Immediate)?;
+        tx.execute(
+            "INSERT OR REPLACE INTO settled(request, at, body) VALUES(?1, ?2, ?3)",
+            params![
+                request.0,
+                now_millis().cast_signed(),
+                row::write_settled(request, settled)
+            ],
+        )?;
+        tx.execute(
+            "DELETE FROM settled WHERE request NOT IN
+               (SELECT request FROM settled ORDER BY at DESC LIMIT ?1)",
+            [SETTLED],
+        )?;
+        tx.commit()?;
+        self.wrote(1);
         Ok(())
     }
 

@@ -9,7 +9,7 @@ use super::{IndexError, Result};
 use crate::fs::{self, Fs, Handle};
 
 /// Version of the tables. Another one is rebuilt, not migrated.
-const SCHEMA: i64 = 3;
+const SCHEMA: i64 = 4;
 
 /// "pipe": tells our database from another.
 const APPLICATION: i64 = 0x7069_7065;
@@ -35,6 +35,7 @@ CREATE TABLE interims(
   PRIMARY KEY(pipeline, stage, stamp)) WITHOUT ROWID;
 CREATE TABLE stats(
   dev INTEGER, ino INTEGER, body BLOB NOT NULL, PRIMARY KEY(dev, ino)) WITHOUT ROWID;
+CREATE TABLE settled(request BLOB PRIMARY KEY, at INTEGER NOT NULL, body BLOB NOT NULL) WITHOUT ROWID;
 ";
 
 /// Empties every table that is folded from the commits.

@@ -1,0 +1,240 @@
+//! The demanded sources as the disk has them now: what is listed at the beginning of a run, and
+//! what is read of it.
+
+use std::collections::{BTreeMap, HashMap};
+use std::path::PathBuf;
+
+use stage_core::{Cancel, Digest, KeyHasher};
+
+use super::demand::Demand;
+use super::intake::{SourceFile, intake_stages};
+use super::{Project, Request};
+use crate::config::Graph;
+use crate::error::EngineError;
+use crate::scan::{Listing, Look, list};
+use crate::store::{HashOptions, StatSig, StoreError};
+
+/// What a request needs of the disk.
+#[derive(Debug)]
+pub struct Sources {
+    pub(super) demand: Demand,
+    /// Source → what is in it.
+    listed: BTreeMap<usize, Listing>,
+    /// Source → its files, once they have been read.
+    read: Option<BTreeMap<usize, Vec<SourceFile>>>,
+    /// (stage, file parameter) → the file and its state.
+    pub(super) params: BTreeMap<(usize, &'static str), (PathBuf, Result<StatSig, StoreError>)>,
+    /// Digest of all that was seen, if it vouches for the contents.
+    pub(crate) state: Option<Digest>,
+    /// Digest of the commits that were known before anything was looked up.
+    pub(crate) commits: Digest,
+    /// What [`crate::store::Store::generation`] said then.
+    pub(super) generation: u64,
+}
+
+impl Sources {
+    /// Lists what `request` demands. Reads no file.
+    ///
+    /// # Errors
+    /// Unknown targets, sources that are not bound or cannot be listed, a store that does not work.
+    pub fn list(project: &Project, request: &Request) -> Result<Self, EngineError> {
+        let generation = project.store.generation();
+        let commits = project.store.commits()?;
+        let demand = Demand::of(&project.config.graph, request)?;
+        let mut sources = Self {
+            listed: BTreeMap::new(),
+            read: None,
+            params: BTreeMap::new(),
+            state: None,
+            commits,
+            generation,
+            demand,
+        };
+        sources.list_files(project, request)?;
+        sources.look_at_params(project);
+        sources.state = sources.digest();
+        Ok(sources)
+    }
+
+    fn list_files(&mut self, project: &Project, request: &Request) -> Result<(), EngineError> {
+        let graph = &project.config.graph;
+        let mut wanted: Vec<usize> = self.demand.items.iter().map(|(_, source)| *source).collect();
+        wanted.sort_unstable();
+        wanted.dedup();
+        for index in wanted {
+            let source = &graph.sources[index];
+            let root = match request.bindings.get(&source.name) {
+                // Paths on the command line start from where the user stands.
+                Some(path) => path.clone(),
+                None => match &source.path {
+                    Some(path) => project.config.root.join(path),
+                    None => continue,
+                },
+            };
+            let taken = taking(graph, &self.demand, index);
+            let listing = list(&*project.fs, source, &root, &taken)?;
+            self.listed.insert(index, listing);
+        }
+        Ok(())
+    }
+
+    /// Looks at the files that parameters name.
+    fn look_at_params(&mut self, project: &Project) {
+        let mut stages: Vec<usize> = self.demand.items.iter().map(|(stage, _)| *stage).collect();
+        stages.extend(&self.demand.wholes);
+        stages.sort_unstable();
+        stages.dedup();
+        for stage in stages {
+            for (key, param) in project.config.graph.stages[stage].stage.files() {
+                let path = project.config.root.join(param.path());
+                let mut seen = project.store.look_at(&[&path]);
+                let seen = seen.pop().unwrap_or(Err(StoreError::Cancelled));
+                self.params.insert((stage, key), (path, seen));
+            }
+        }
+    }
+
+    fn digest(&self) -> Option<Digest> {
+        let mut hasher = KeyHasher::new("pipeline sources 1");
+        hasher.count(self.listed.len());
+        for (source, listing) in &self.listed {
+            hasher.count(*source).field(&listing.state()?.0);
+        }
+        for ((stage, key), (_, seen)) in &self.params {
+            let sig = seen.as_ref().ok()?;
+            hasher.count(*stage).field(key.as_bytes()).field(&sig.to_bytes());
+        }
+        Some(hasher.finish())
+    }
+
+    /// The files with their digests: reads those that the stat cache does not vouch for.
+    pub(super) fn files(
+        &mut self,
+        project: &Project,
+        request: &Request,
+        cancel: &Cancel,
+    ) -> Result<BTreeMap<usize, Vec<SourceFile>>, EngineError> {
+        self.read(project, request, cancel)?;
+        Ok(self.read.take().unwrap_or_default())
+    }
+
+    /// Reads every byte, if that is asked for. Afterwards [`Sources::state`] stands for contents.
+    pub(crate) fn read_if_paranoid(
+        &mut self,
+        project: &Project,
+        request: &Request,
+        cancel: &Cancel,
+    ) -> Result<(), EngineError> {
+        if request.paranoid {
+            self.read(project, request, cancel)?;
+        }
+        Ok(())
+    }
+
+    fn read(
+        &mut self,
+        project: &Project,
+        request: &Request,
+        cancel: &Cancel,
+    ) -> Result<(), EngineError> {
+        if self.read.is_some() {
+            return Ok(());
+        }
+        let graph = &project.config.graph;
+        let mut all = BTreeMap::new();
+        for (index, listing) in std::mem::take(&mut self.listed) {
+            let takes = taking(graph, &self.demand, index);
+            let (mut files, mut looks) = (Vec::new(), Vec::new());
+            for (found, look) in listing.files() {
+                // Work without the files of a folder that cannot be listed would pass for work on
+                // all of them.
+                let taken = look.is_some() || found.hides_files || takes(&found.extension);
+                files.push(SourceFile {
+                    failed: found.unusable.clone().filter(|_| taken),
+                    digest: None,
+                    sig: None,
+                    unread: false,
+                    taken,
+                    duplicate_of: None,
+                    found,
+                });
+                looks.push(look);
+            }
+            if !digest(project, request, &mut files, looks, cancel)? {
+                self.state = None;
+            }
+            all.insert(index, files);
+        }
+        self.read = Some(all);
+        Ok(())
+    }
+}
+
+/// Whether a stage that is connected to the source takes files of an extension.
+fn taking<'a>(graph: &'a Graph, demand: &Demand, source: usize) -> impl Fn(&str) -> bool + 'a {
+    let stages = intake_stages(graph, demand, source);
+    move |extension| {
+        let mut stages = stages.iter().map(|stage| &graph.stages[*stage].stage);
+        stages.any(|stage| stage.takes(extension))
+    }
+}
+
+/// Gives each file its digest. Says whether the states that were seen vouch for all of them.
+fn digest(
+    project: &Project,
+    request: &Request,
+    files: &mut [SourceFile],
+    looks: Vec<Option<Look>>,
+    cancel: &Cancel,
+) -> Result<bool, EngineError> {
+    let store = &project.store;
+    let (mut wanted, mut paths, mut seen) = (Vec::new(), Vec::new(), Vec::new());
+    for (index, (file, look)) in files.iter().zip(looks).enumerate() {
+        if let Some(look) = look {
+            let path = file.found.path.as_path();
+            wanted.push(index);
+            paths.push(path);
+            seen.push(look.map_err(StoreError::io("read", path)));
+        }
+    }
+    let sigs: Vec<Option<StatSig>> = seen.iter().map(|sig| sig.as_ref().ok().copied()).collect();
+    let digests: Vec<_> = if request.quick {
+        let known = store.known_digests(&seen);
+        let known = seen.into_iter().zip(known);
+        known
+            .map(|(sig, digest)| sig.map(|sig| (sig, digest, false)))
+            .collect()
+    } else {
+        let options = HashOptions {
+            paranoid: request.paranoid,
+            cancel,
+            on_bytes: &|_| {},
+        };
+        let read = store.digest_seen(&paths, seen, &options).into_iter();
+        read.map(|file| file.map(|file| (file.sig, Some(file.digest), file.vouched)))
+            .collect()
+    };
+    let mut vouched = true;
+    let mut first: HashMap<(Digest, String), u32> = HashMap::with_capacity(wanted.len());
+    for ((index, digest), seen) in wanted.into_iter().zip(digests).zip(sigs) {
+        let file = &mut files[index];
+        match digest {
+            Ok((_, None, _)) => file.unread = true,
+            Ok((sig, Some(digest), own_vouched)) => {
+                vouched &= own_vouched && seen == Some(sig);
+                file.digest = Some(digest);
+                file.sig = Some(sig);
+                let own = u32::try_from(index).unwrap_or(u32::MAX);
+                let key = (digest, file.found.extension.clone());
+                let before = *first.entry(key).or_insert(own);
+                file.duplicate_of = (before != own).then_some(before);
+            }
+            Err(StoreError::Cancelled) => return Err(StoreError::Cancelled.into()),
+            Err(error) => {
+                vouched = false;
+                file.failed = Some(crate::error::chain(&error));
+            }
+        }
+    }
+    Ok(vouched)
+}
