@@ -28,6 +28,71 @@ fn everything_then_nothing() {
 }
 
 #[test]
+fn a_run_that_finds_nothing_to_do_is_known_again() {
+    let toy = Toy {
+        old: true,
+        ..Toy::new(&FILES)
+    };
+    let request = toy.request();
+    let settle = |settings: &[&str], request: &Request| {
+        toy.run_with(settings, request.clone());
+        toy.run_with(settings, request.clone());
+        assert!(toy.is_settled(settings, request));
+        toy.tick();
+    };
+    toy.run();
+    assert!(!toy.is_settled(&[], &request), "it did something");
+    settle(&[], &request);
+    assert!(!toy.is_settled(&["read.limit=7"], &request));
+    let part = Request {
+        targets: vec!["count".into()],
+        ..toy.request()
+    };
+    assert!(!toy.is_settled(&[], &part), "other stages");
+    for forced in [
+        Request {
+            force: ["count".to_owned()].into(),
+            ..toy.request()
+        },
+        Request {
+            retry_failed: true,
+            ..toy.request()
+        },
+    ] {
+        assert!(!toy.is_settled(&[], &forced));
+    }
+    let paranoid = Request {
+        paranoid: true,
+        ..toy.request()
+    };
+    assert!(toy.is_settled(&[], &paranoid), "every byte is as it was");
+
+    toy.write("d.txt", "a file more");
+    assert!(!toy.is_settled(&[], &request));
+    settle(&[], &request);
+    toy.run_with(&["sum.unit=notes"], toy.request());
+    assert!(!toy.is_settled(&[], &request), "there are other commits");
+    settle(&[], &request);
+    fs::remove_file(toy.cache().join("index.db")).unwrap();
+    assert!(!toy.is_settled(&[], &request));
+    settle(&[], &request);
+
+    // A file of which there is no telling is asked for each time.
+    std::os::unix::fs::symlink("nowhere", toy.path("dead.txt")).unwrap();
+    toy.run();
+    toy.run();
+    assert!(!toy.is_settled(&[], &request));
+}
+
+#[test]
+fn a_young_file_is_no_settled_one() {
+    let toy = Toy::new(&FILES);
+    toy.run();
+    toy.run();
+    assert!(!toy.is_settled(&[], &toy.request()));
+}
+
+#[test]
 fn an_added_file_costs_its_own_work() {
     let toy = done();
     toy.write("d.txt", "seven eight nine ten");

@@ -93,6 +93,7 @@ fn case(cache: &Snapshot, seed: u64) -> bool {
     let toy = Toy {
         dir: temporary(),
         toml: mutant.toml(),
+        old: false,
     };
     for (name, text) in &mutant.files {
         toy.write(name, text);

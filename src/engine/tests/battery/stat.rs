@@ -151,10 +151,8 @@ fn disk() -> tempfile::TempDir {
 }
 
 fn case(seed: u64) {
-    let toy = Toy {
-        dir: disk(),
-        toml: TOML.to_owned(),
-    };
+    over_a_note(seed);
+    let toy = on_disk();
     let path = |n: usize| toy.path(&format!("f{n}/kind{n}.txt"));
     for (n, (name, _)) in EDITS.iter().enumerate() {
         toy.write(&format!("f{n}/kind{n}.txt"), &format!("{n} before {seed}"));
@@ -194,6 +192,38 @@ fn case(seed: u64) {
     meddled(seed, Call::CreateDir);
     if let Some(seen) = mapped_and_written_back() {
         assert!(seen, "a write through a memory map");
+    }
+}
+
+fn on_disk() -> Toy {
+    Toy {
+        dir: disk(),
+        toml: TOML.to_owned(),
+        old: false,
+    }
+}
+
+/// Each edit alone, after a run of which it was noted that nothing was to do.
+fn over_a_note(seed: u64) {
+    let path = |toy: &Toy| toy.path("f/kind.txt");
+    let toys: Vec<Toy> = EDITS
+        .iter()
+        .map(|_| {
+            let toy = on_disk();
+            toy.write("f/kind.txt", &format!("before {seed}"));
+            fs::hard_link(path(&toy), path(&toy).with_extension("link")).unwrap();
+            toy
+        })
+        .collect();
+    std::thread::sleep(SETTLE);
+    for (toy, (name, edit)) in toys.iter().zip(EDITS) {
+        toy.run();
+        assert_eq!(toy.run().executed, [""; 0], "{name}");
+        let request = toy.request();
+        assert!(toy.is_settled(&[], &request), "{name}: there is no note");
+        edit(&path(toy), format!("AFTER! {seed}").as_bytes());
+        assert!(!toy.is_settled(&[], &request), "missed: {name}");
+        same_as_clean(toy, &toy.run(), name);
     }
 }
 

@@ -10,10 +10,13 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use engine::fs::Fs;
+use engine::fs::sim::Ahead;
 use engine::store::{Store, StoreError, StoreOptions};
 use engine::{
     Config, Ending, EngineError, FileStatus, Observer, Program, Project, Request, RunEvent,
@@ -268,6 +271,9 @@ pub const FILES: [(&str, &str); 3] = [
 pub struct Toy {
     pub dir: tempfile::TempDir,
     pub toml: String,
+    /// Whether files count as old from the beginning, so that their states vouch for them. Then
+    /// say [`Toy::tick`] before each edit.
+    pub old: bool,
 }
 
 /// What a run did: `stage part item` of every executed action, sorted.
@@ -318,6 +324,7 @@ impl Toy {
         let toy = Self {
             dir,
             toml: TOML.to_owned(),
+            old: false,
         };
         for (name, text) in files {
             toy.write(name, text);
@@ -340,8 +347,33 @@ impl Toy {
     }
 
     pub fn project(&self, settings: &[&str]) -> Project {
-        let options = StoreOptions::new(|warning| eprintln!("warning: {warning}"));
+        let mut options = StoreOptions::new(|warning| eprintln!("warning: {warning}"));
+        if self.old {
+            options.fs = Arc::new(Ahead(3_600_000_000_000));
+        }
         self.open(&self.cache(), options, settings).unwrap()
+    }
+
+    /// Waits until the clock that stamps files has ticked.
+    pub fn tick(&self) {
+        let path = self.dir.path().join("tick");
+        let touch = || {
+            fs::write(&path, "").unwrap();
+            let meta = fs::metadata(&path).unwrap();
+            (meta.ctime(), meta.ctime_nsec())
+        };
+        let first = touch();
+        while touch() == first {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+
+    /// Whether the next plain run is known to find nothing to do.
+    pub fn is_settled(&self, settings: &[&str], request: &Request) -> bool {
+        let project = self.project(settings);
+        let mut sources = Sources::list(&project, request).unwrap();
+        let found = Settled::find(&project, request, &mut sources, &Cancel::default());
+        found.unwrap().is_some()
     }
 
     /// The project with its cache at `cache`, the store and the engine on the disk of `options`.

@@ -10,6 +10,7 @@
 //! What stages write past the seam is noted when the engine takes it over, as written and not
 //! synced: the engine must not rely on more.
 
+mod ahead;
 mod crash;
 mod fault;
 mod file;
@@ -20,6 +21,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+pub use ahead::Ahead;
 pub use crash::{Loss, Recording};
 pub use fault::{Call, Error, Fault};
 pub use log::{Effect, FileId};
