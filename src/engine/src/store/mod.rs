@@ -160,6 +160,9 @@ pub struct Store {
 impl Drop for Store {
     fn drop(&mut self) {
         self.committer.close();
+        let index = self.inner.index.lock();
+        let mut index = index.unwrap_or_else(PoisonError::into_inner);
+        index.close(&*self.inner.fs);
     }
 }
 

@@ -5,10 +5,10 @@
 //! - *Missing or older*: it holds the names of the commits that were folded into it; those that
 //!   are missing are folded, and a name without its commit means that all are folded anew
 //!   ([`super::fold`]).
-//! - *An older file beside the write-ahead log of a newer one* (restored after a kill) would give
-//!   a mix of pages. SQLite cannot know; we can: a kill leaves the log younger than the database,
-//!   a restore leaves the database changed after the log. Checkpoints are made by us alone and
-//!   empty the log, so that the order holds.
+//! - *An older file beside the write-ahead log of a newer one* (restored) would give a mix of pages.
+//!   SQLite cannot know; we can: whoever closes leaves the log younger than the database, and so
+//!   does a kill; a restore leaves the database changed after the log. Checkpoints are made by us
+//!   alone and empty the log, so that the order holds.
 //! - *Damaged*: SQLite reports most; each row that answers for an action or a file carries a
 //!   checksum over key and value besides.
 //!
@@ -34,17 +34,20 @@ use super::record::{
 use super::row::{self, Settled};
 use super::ulid::now_millis;
 use crate::fs::{Fs, Handle};
-use place::{DATABASE, connect, enter, is_older_beside_log, remove};
+use place::{DATABASE, connect, enter, is_older_beside_log, remove, remove_widowed_log};
 use write::fold_commits;
 
 /// Rows written between checkpoints.
 const CHECKPOINT_ROWS: usize = 30_000;
 
+/// Bytes of the log that are left for the next process: it reads them before anything else.
+const LOG_LEFT: u64 = 1 << 20;
+
 /// Rows that are passed over before the cursor is placed anew, see [`Index::lookup_many`].
 const SKIP: usize = 4;
 
 /// From how many keys on the table is gone through on two threads.
-const MANY: usize = 20_000;
+const MANY: usize = 2_000;
 
 /// Requests of which something is noted, at most.
 const SETTLED: i64 = 64;
@@ -105,6 +108,9 @@ impl Index {
     /// existing one had to be dropped, if so.
     pub(crate) fn open(fs: &dyn Fs, dir: &Path) -> Result<(Self, Option<String>)> {
         let (_door, users, alone) = enter(fs, dir)?;
+        if alone {
+            remove_widowed_log(fs, dir)?;
+        }
         let suspect = alone && is_older_beside_log(fs, dir);
         let opened = if suspect {
             Err(IndexError::Wrong(
@@ -229,27 +235,8 @@ impl Index {
         let mut order: Vec<usize> = (0..keys.len()).collect();
         order.sort_unstable_by_key(|i| keys[*i]);
         let mut found = vec![None; keys.len()];
-        let (own, other) = match &self.place {
-            Some(_) if order.len() >= MANY => order.split_at(order.len() / 2),
-            _ => (&order[..], &[][..]),
-        };
-        let reader = self.place.as_deref().filter(|_| !other.is_empty());
-        let halves = std::thread::scope(|scope| {
-            // Another connection may see a later state: then it knows more, and nothing else.
-            let helper = reader.map(|dir| {
-                scope.spawn(move || look_up(&place::reader(&dir.join(DATABASE))?, keys, other))
-            });
-            let own = look_up(&self.conn, keys, own);
-            let other = match helper.map(std::thread::ScopedJoinHandle::join) {
-                Some(Ok(Ok(found))) => Ok(found),
-                _ => look_up(&self.conn, keys, other),
-            };
-            [own, other]
-        });
-        for half in halves {
-            for (i, result) in half? {
-                found[i] = Some(result);
-            }
+        for (i, result) in self.side_by_side(&order, |conn, order| look_up(conn, keys, order))? {
+            found[i] = Some(result);
         }
         Ok(found)
     }
@@ -262,52 +249,36 @@ impl Index {
         sigs: &[Option<StatSig>],
         young: bool,
     ) -> Result<Vec<Option<Digest>>> {
-        let place = |i: &usize| sigs[*i].map(|sig| (sig.dev.cast_signed(), sig.ino.cast_signed()));
         let mut order: Vec<usize> = (0..sigs.len()).filter(|i| sigs[*i].is_some()).collect();
-        order.sort_unstable_by_key(place);
+        order.sort_unstable_by_key(|i| place_of(sigs, *i));
         let mut found = vec![None; sigs.len()];
-        let _one = self.conn.unchecked_transaction()?;
-        let mut statement = self.conn.prepare_cached(
-            "SELECT ino, body FROM stats WHERE dev = ?1 AND ino >= ?2 ORDER BY ino",
-        )?;
-        let mut next = 0;
-        while let Some((dev, ino)) = order.get(next).and_then(place) {
-            let mut rows = statement.query([dev, ino])?;
-            let mut skipped = 0;
-            loop {
-                let here = |next: usize| order.get(next).and_then(place).filter(|p| p.0 == dev);
-                let Some(row) = rows.next()? else {
-                    while here(next).is_some() {
-                        next += 1;
-                    }
-                    break;
-                };
-                let ino: i64 = row.get(0)?;
-                while here(next).is_some_and(|p| p.1 < ino) {
-                    next += 1;
-                }
-                if here(next).is_some_and(|p| p.1 == ino) {
-                    skipped = 0;
-                    let body = row.get_ref(1)?.as_blob().map_err(rusqlite::Error::from)?;
-                    while here(next).is_some_and(|p| p.1 == ino) {
-                        let i = order[next];
-                        if let Some(sig) = &sigs[i] {
-                            let file = row::read_stat(sig, body).map_err(|()| wrong_row())?;
-                            found[i] = file
-                                .filter(|(_, was_young)| young || !was_young)
-                                .map(|(digest, _)| digest);
-                        }
-                        next += 1;
-                    }
-                } else {
-                    skipped += 1;
-                }
-                if here(next).is_none() || skipped > SKIP {
-                    break;
-                }
-            }
+        let look = |conn: &Connection, order: &[usize]| look_up_stats(conn, sigs, order);
+        for (i, digest, was_young) in self.side_by_side(&order, look)? {
+            found[i] = Some(digest).filter(|_| young || !was_young);
         }
         Ok(found)
+    }
+
+    /// Looks up what stands in `order`, on two threads if that is much.
+    fn side_by_side<T: Send>(
+        &self,
+        order: &[usize],
+        look: impl Fn(&Connection, &[usize]) -> Result<Vec<T>> + Sync,
+    ) -> Result<Vec<T>> {
+        let Some(dir) = self.place.as_deref().filter(|_| order.len() >= MANY) else {
+            return look(&self.conn, order);
+        };
+        let (own, other) = order.split_at(order.len() / 2);
+        std::thread::scope(|scope| {
+            // Another connection may see a later state: then it knows more, and nothing else.
+            let helper = scope.spawn(|| look(&place::reader(&dir.join(DATABASE))?, other));
+            let mut found = look(&self.conn, own)?;
+            found.extend(match helper.join() {
+                Ok(Ok(found)) => found,
+                _ => look(&self.conn, other)?,
+            });
+            Ok(found)
+        })
     }
 
     /// Records digests of files, and whether they were young. With `silent` one of them has other
@@ -484,11 +455,24 @@ impl Index {
     fn wrote(&mut self, rows: usize) {
         self.rows_since_checkpoint += rows;
         if self.rows_since_checkpoint > CHECKPOINT_ROWS {
-            self.rows_since_checkpoint = 0;
-            // It may find readers in its way: then the next one empties the log.
-            let _ = self
-                .conn
-                .query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()));
+            self.checkpoint();
+        }
+    }
+
+    fn checkpoint(&mut self) {
+        self.rows_since_checkpoint = 0;
+        // It may find readers in its way: then the next one empties the log.
+        let _ = self
+            .conn
+            .query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()));
+    }
+
+    /// Empties the log if it has become long. Left to itself, SQLite would do so whenever the last
+    /// process closes the database: two syncs for a few rows, and two more to begin a new log.
+    pub(crate) fn close(&mut self, fs: &dyn Fs) {
+        let log = self.place.as_ref().map(|dir| dir.join(place::LOG));
+        if log.is_some_and(|log| fs.stat(&log).is_ok_and(|stat| stat.size > LOG_LEFT)) {
+            self.checkpoint();
         }
     }
 }
@@ -576,6 +560,61 @@ fn look_up(
                 skipped += 1;
             }
             if next == order.len() || skipped > SKIP {
+                break;
+            }
+        }
+    }
+    Ok(found)
+}
+
+/// Where the row of a file is.
+fn place_of(sigs: &[Option<StatSig>], i: usize) -> Option<(i64, i64)> {
+    sigs[i].map(|sig| (sig.dev.cast_signed(), sig.ino.cast_signed()))
+}
+
+/// The digests of those of the files that `order` names, in the order of their places, and whether
+/// they were young.
+fn look_up_stats(
+    conn: &Connection,
+    sigs: &[Option<StatSig>],
+    order: &[usize],
+) -> Result<Vec<(usize, Digest, bool)>> {
+    let place = |i: &usize| place_of(sigs, *i);
+    let mut found = Vec::with_capacity(order.len());
+    let _one = conn.unchecked_transaction()?;
+    let mut statement = conn
+        .prepare_cached("SELECT ino, body FROM stats WHERE dev = ?1 AND ino >= ?2 ORDER BY ino")?;
+    let mut next = 0;
+    while let Some((dev, ino)) = order.get(next).and_then(place) {
+        let mut rows = statement.query([dev, ino])?;
+        let mut skipped = 0;
+        loop {
+            let here = |next: usize| order.get(next).and_then(place).filter(|p| p.0 == dev);
+            let Some(row) = rows.next()? else {
+                while here(next).is_some() {
+                    next += 1;
+                }
+                break;
+            };
+            let ino: i64 = row.get(0)?;
+            while here(next).is_some_and(|p| p.1 < ino) {
+                next += 1;
+            }
+            if here(next).is_some_and(|p| p.1 == ino) {
+                skipped = 0;
+                let body = row.get_ref(1)?.as_blob().map_err(rusqlite::Error::from)?;
+                while here(next).is_some_and(|p| p.1 == ino) {
+                    let i = order[next];
+                    if let Some(sig) = &sigs[i] {
+                        let file = row::read_stat(sig, body).map_err(|()| wrong_row())?;
+                        found.extend(file.map(|(digest, young)| (i, digest, young)));
+                    }
+                    next += 1;
+                }
+            } else {
+                skipped += 1;
+            }
+            if here(next).is_none() || skipped > SKIP {
                 break;
             }
         }

@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::time::Duration;
 
+use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags, TransactionBehavior};
 
 use super::{IndexError, Result};
@@ -45,7 +46,7 @@ DELETE FROM runs; DELETE FROM pins; DELETE FROM interims;
 ";
 
 pub(super) const DATABASE: &str = "index.db";
-const LOG: &str = "index.db-wal";
+pub(super) const LOG: &str = "index.db-wal";
 
 /// The locked door, the file of the users, and whether there are no others.
 pub(super) type Door = (Box<dyn Handle>, Box<dyn Handle>, bool);
@@ -62,12 +63,17 @@ pub(super) fn enter(fs: &dyn Fs, dir: &Path) -> Result<Door> {
 
 /// Whether the database was changed after its log: not by us, see above.
 pub(super) fn is_older_beside_log(fs: &dyn Fs, dir: &Path) -> bool {
-    let Ok(log) = fs.stat(&dir.join(LOG)) else {
-        return false;
-    };
+    match (fs.stat(&dir.join(LOG)), fs.stat(&dir.join(DATABASE))) {
+        (Ok(log), Ok(database)) => log.size > 0 && database.ctime > log.mtime,
+        _ => false,
+    }
+}
+
+/// Removes the log of a database that somebody has removed.
+pub(super) fn remove_widowed_log(fs: &dyn Fs, dir: &Path) -> Result<()> {
     match fs.stat(&dir.join(DATABASE)) {
-        Ok(database) => log.size > 0 && database.ctime > log.mtime,
-        Err(_) => true,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => remove(fs, dir),
+        _ => Ok(()),
     }
 }
 
@@ -83,6 +89,7 @@ pub(super) fn remove(fs: &dyn Fs, dir: &Path) -> Result<()> {
 pub(super) fn reader(path: &Path) -> Result<Connection> {
     let conn = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
     conn.busy_timeout(BUSY)?;
+    conn.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
     conn.pragma_update(None, "cache_size", -4096)?;
     Ok(conn)
 }
@@ -95,6 +102,7 @@ pub(super) fn connect(path: &Path) -> Result<Connection> {
     conn.pragma_update(None, "journal_mode", "wal")?;
     conn.pragma_update(None, "synchronous", "normal")?;
     conn.pragma_update(None, "wal_autocheckpoint", 0)?;
+    conn.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
     conn.pragma_update(None, "cache_size", -16_384)?;
     let pragma =
         |conn: &Connection, name| conn.pragma_query_value(None, name, |row| row.get::<_, i64>(0));

@@ -32,6 +32,13 @@ fn with_copies() -> (Home, PathBuf, PathBuf) {
     (home, older, newer)
 }
 
+/// Folds the log into the database of the folder.
+fn empty_log(dir: &Path) {
+    let conn = rusqlite::Connection::open(dir.join("index.db")).unwrap();
+    conn.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))
+        .unwrap();
+}
+
 /// Opens the store twice: everything is known, and the second time nothing is said.
 fn check(home: &Home, case: &str) {
     assert_eq!(known(&home.open(), 40), 40, "{case}");
@@ -50,6 +57,28 @@ fn deleted() {
         }
         check(&home, &format!("{deleted:?} deleted"));
     }
+}
+
+#[test]
+fn a_deleted_one_needs_no_words() {
+    let (home, ..) = with_copies();
+    fs::remove_file(home.root().join("index.db")).unwrap();
+    assert_eq!(known(&home.open(), 40), 40);
+    assert_eq!(home.warnings(), [""; 0]);
+}
+
+#[test]
+fn a_long_log_is_emptied_at_the_end() {
+    let home = Home::new();
+    let log = home.root().join("index.db-wal");
+    let mut longest = 0;
+    for n in 0..40 {
+        perform_all(&home.open(), 50 * n..50 * (n + 1));
+        longest = longest.max(fs::metadata(&log).unwrap().len());
+    }
+    assert!(longest > 256 * 1024, "{longest}");
+    assert!(longest <= 1 << 20, "{longest}");
+    assert_eq!(known(&home.open(), 2000), 2000);
 }
 
 /// SQLite finds nothing wrong with such a database, and the index cannot begin without these names.
@@ -72,10 +101,7 @@ fn older() {
     for with_log in [true, false] {
         let (home, older, _) = with_copies();
         if !with_log {
-            // Folds the log into the copy, as a clean end does.
-            let conn = rusqlite::Connection::open(older.join("index.db")).unwrap();
-            conn.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))
-                .unwrap();
+            empty_log(&older);
         }
         copy(&older, &home.root());
         check(&home, &format!("older copy, log {with_log}"));
@@ -86,10 +112,7 @@ fn older() {
 fn older_beside_the_log_of_a_newer_one() {
     let (home, older, newer) = with_copies();
     // The old database had been emptied of its log; the newer log lacks those pages.
-    let conn = rusqlite::Connection::open(older.join("index.db")).unwrap();
-    conn.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))
-        .unwrap();
-    drop(conn);
+    empty_log(&older);
     copy(&newer, &home.root());
     std::thread::sleep(std::time::Duration::from_millis(20));
     fs::copy(older.join("index.db"), home.root().join("index.db")).unwrap();
@@ -127,6 +150,7 @@ fn cut_zeroed_flipped_or_something_else() {
     ];
     for (case, damage) in cases {
         let (home, ..) = with_copies();
+        empty_log(&home.root());
         let path = home.root().join("index.db");
         let mut bytes = fs::read(&path).unwrap();
         damage(&mut bytes);
@@ -138,6 +162,7 @@ fn cut_zeroed_flipped_or_something_else() {
 #[test]
 fn no_flipped_bit_is_believed() {
     let (home, ..) = with_copies();
+    empty_log(&home.root());
     let path = home.root().join("index.db");
     let whole = fs::read(&path).unwrap();
     let step = whole.len() / 97;
