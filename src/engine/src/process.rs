@@ -153,6 +153,13 @@ const HELLO: Duration = Duration::from_secs(120);
 /// How long a thread of GNU's OpenMP spins before it sleeps, if the user does not say: its own
 /// 300,000 rounds beside other work take the very cores that the thread waits for.
 const SPIN: (&str, &str) = ("GOMP_SPINCOUNT", "2000");
+/// What keeps glibc from giving memory back to the system after each job, if the user does not
+/// say: taking it again, page by page, took a third of the time of small jobs. More than 16 MiB is
+/// given back.
+const KEEP: [(&str, &str); 2] = [
+    ("MALLOC_TRIM_THRESHOLD_", "16777216"),
+    ("MALLOC_MMAP_THRESHOLD_", "16777216"),
+];
 /// How much of a worker's last words is kept.
 const LAST_WORDS: usize = 4096;
 
@@ -163,6 +170,9 @@ impl Worker {
         let mut command = Command::new(&program.path);
         if [SPIN.0, "OMP_WAIT_POLICY"].map(std::env::var_os) == [None, None] {
             command.env(SPIN.0, SPIN.1);
+        }
+        if KEEP.map(|(name, _)| std::env::var_os(name)) == [None, None] {
+            command.envs(KEEP);
         }
         let mut child = command
             .args(&program.args)
