@@ -109,6 +109,26 @@ fn outdated(store: &Store) -> Vec<String> {
     outdated
 }
 
+/// Fuzzing the index begins with one of today's layout: of another, nothing would be read.
+#[test]
+fn the_seed_of_the_index_is_of_todays_layout() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let place = Place::new();
+    let cache = place.path(".pipeline");
+    fs::create_dir_all(cache.join("commits")).unwrap();
+    let golden = root.join("tests/golden");
+    fs::copy(golden.join("caches/2/format"), cache.join("format")).unwrap();
+    let commit = cache.join("commits/01M7W5HH0000000000000000AA");
+    fs::copy(golden.join("files/commit-2"), commit).unwrap();
+    fs::copy(
+        root.join("fuzz/seeds/index/index.db"),
+        cache.join("index.db"),
+    )
+    .unwrap();
+    // Panics at a warning that the index was made anew.
+    drop(open(&place));
+}
+
 #[test]
 fn a_run_on_a_cache_of_this_format_does_nothing() {
     let place = project(FORMAT);

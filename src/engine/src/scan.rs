@@ -298,7 +298,10 @@ fn gather(folders: &mut [Option<Folder>], index: usize, files: &mut Vec<(Found, 
                 if files.len() == before && extension(&name).is_some() {
                     let reason = "a folder, expected a file".to_owned();
                     let hides_files = false;
-                    let oddity = Oddity { reason, hides_files };
+                    let oddity = Oddity {
+                        reason,
+                        hides_files,
+                    };
                     files.push((found(&name, Some(oddity)), None));
                 }
             }
@@ -499,7 +502,10 @@ fn unusable(reason: &str) -> What {
 /// A folder, or what may be one, whose files are not known.
 fn hiding(reason: String) -> What {
     let hides_files = true;
-    What::Odd(Oddity { reason, hides_files })
+    What::Odd(Oddity {
+        reason,
+        hides_files,
+    })
 }
 
 /// Whether a link leads nowhere or to itself: then there are no files behind it.
@@ -673,7 +679,11 @@ mod tests {
             assert_eq!(state(), last, "{name}");
         }
         std::os::unix::fs::symlink("nowhere", root.join("below/dead.wav")).unwrap();
-        assert_eq!(state(), None, "what a link to nothing leads to may change unseen");
+        assert_eq!(
+            state(),
+            None,
+            "what a link to nothing leads to may change unseen"
+        );
     }
 
     #[test]

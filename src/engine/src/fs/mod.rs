@@ -159,7 +159,10 @@ pub trait Fs: Send + Sync + fmt::Debug {
     fn stat(&self, path: &Path) -> io::Result<Stat>;
     /// Describes files of the folder `dir`, links followed.
     fn stat_each(&self, dir: &Path, names: &[&OsStr]) -> Vec<io::Result<Stat>> {
-        names.iter().map(|name| self.stat(&dir.join(name))).collect()
+        names
+            .iter()
+            .map(|name| self.stat(&dir.join(name)))
+            .collect()
     }
     /// Describes a file or link itself.
     fn lstat(&self, path: &Path) -> io::Result<Stat>;

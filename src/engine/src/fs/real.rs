@@ -187,7 +187,10 @@ impl Fs for RealFs {
         use rustix::fs::{AtFlags, Mode, statat};
         // From the folder itself: to go down its path for each file takes a third more.
         let Ok(opened) = rustix::fs::open(dir, OPEN_DIR, Mode::empty()) else {
-            return names.iter().map(|name| self.stat(&dir.join(name))).collect();
+            return names
+                .iter()
+                .map(|name| self.stat(&dir.join(name)))
+                .collect();
         };
         let stat = |name: &&OsStr| match statat(&opened, *name, AtFlags::empty()) {
             Ok(stat) => Ok(stat_of_unix(&stat)),

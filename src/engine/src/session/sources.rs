@@ -58,7 +58,12 @@ impl Sources {
 
     fn list_files(&mut self, project: &Project, request: &Request) -> Result<(), EngineError> {
         let graph = &project.config.graph;
-        let mut wanted: Vec<usize> = self.demand.items.iter().map(|(_, source)| *source).collect();
+        let mut wanted: Vec<usize> = self
+            .demand
+            .items
+            .iter()
+            .map(|(_, source)| *source)
+            .collect();
         wanted.sort_unstable();
         wanted.dedup();
         for index in wanted {
@@ -102,7 +107,10 @@ impl Sources {
         }
         for ((stage, key), (_, seen)) in &self.params {
             let sig = seen.as_ref().ok()?;
-            hasher.count(*stage).field(key.as_bytes()).field(&sig.to_bytes());
+            hasher
+                .count(*stage)
+                .field(key.as_bytes())
+                .field(&sig.to_bytes());
         }
         Some(hasher.finish())
     }
