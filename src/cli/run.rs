@@ -148,14 +148,25 @@ impl Run {
     fn say_settled(&self, project: &Project, settled: &Settled) -> Outcome {
         let ui = ui::Ui::new(self.ui_mode(), None);
         settled.tell(&ui);
+        let delivered = self.deliver_settled(project, settled);
+        ui.conclude(&settled.summary, delivered.as_deref().unwrap_or_default())?;
+        delivered?;
+        end(settled.summary.verdict)
+    }
+
+    /// As [`Run::deliver`], of results that are named as they are in the cache.
+    fn deliver_settled(
+        &self,
+        project: &Project,
+        settled: &Settled,
+    ) -> Result<Vec<PathBuf>, Failure> {
         let mut paths = Vec::new();
         for (stage, _, out) in self.deliveries(project) {
             if let Some(artifact) = settled.artifact(stage) {
                 paths.extend(deliver::plain(project, &artifact, stage, out)?);
             }
         }
-        ui.conclude(&settled.summary, &paths)?;
-        end(settled.summary.verdict)
+        Ok(paths)
     }
 
     /// The project and request for a model that is at hand: the stages upstream are those of the

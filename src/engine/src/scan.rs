@@ -1,6 +1,6 @@
 //! From a source to its files, and the state of each that matters.
 //!
-//! Folders are walked in order of names, links followed, cycles noticed. Names that begin with a
+//! Folders are walked, links followed, cycles noticed. Names that begin with a
 //! dot are left out, as are those that the source's globs exclude. A listing is taken in as few
 //! calls as the disk allows, side by side, and kept as it came: whoever only wants to know whether
 //! anything has changed ([`Listing::state`]) pays for nothing else.

@@ -12,6 +12,7 @@
 //! tell (a dangling link, a folder that cannot be listed), leaves no note.
 
 use std::collections::BTreeMap;
+use std::time::Instant;
 
 use serde::{Deserialize, Serialize};
 use stage_core::{Cancel, Digest, KeyHasher, Part, Tree, canonical_json};
@@ -51,6 +52,7 @@ impl Settled {
         if !is_plain(request) {
             return Ok(None);
         }
+        let begun = Instant::now();
         sources.read_if_paranoid(project, request, cancel)?;
         let Some(state) = sources.state else {
             return Ok(None);
@@ -62,7 +64,11 @@ impl Settled {
         };
         // The checksum of the row holds, so only another program can have written what is not
         // understood.
-        Ok(serde_json::from_str(&note.text).ok())
+        let settled: Option<Self> = serde_json::from_str(&note.text).ok();
+        Ok(settled.map(|mut settled| {
+            settled.summary.seconds = begun.elapsed().as_secs_f64();
+            settled
+        }))
     }
 
     /// Says what [`Session::execute`] would say on its way.
