@@ -54,8 +54,14 @@ impl Session<'_> {
         }
         let started = now_millis();
         let clock = Instant::now();
-        if self.has_work() {
-            self.hold(cancel)?;
+        let recorded = !self.has_work() && self.is_recorded(&self.used())?;
+        if !recorded {
+            match self.hold(cancel) {
+                // Nothing is to be done: that the cache cannot be written is no reason to fail.
+                Err(EngineError::Store(StoreError::ReadOnly { .. })) if !self.has_work() => {}
+                // There may be something to do now: what was found may have been collected since.
+                held => held?,
+            }
         }
         let forecast = self.forecast()?;
         observer.observe(&RunEvent::Planned(&forecast));
@@ -75,16 +81,13 @@ impl Session<'_> {
             self.project.store.flush()?;
         }
         let summary = self.summary(cancel.is_set(), clock.elapsed().as_secs_f64());
-        if !work && self.is_recorded(&self.run_stages(&summary))? {
-            if !cancel.is_set() {
-                self.settle_down(&summary, &forecast);
-            }
-        } else {
-            match self.record_run(run, started, &summary, (!work).then_some(cancel)) {
-                // Nothing was done: that the cache cannot be written is no reason to fail.
+        if !recorded {
+            match self.record_run(run, started, &summary) {
                 Err(EngineError::Store(StoreError::ReadOnly { .. })) if !work => {}
                 recorded => recorded?,
             }
+        } else if !cancel.is_set() {
+            self.settle_down(&summary, &forecast);
         }
         Ok(summary)
     }
@@ -242,71 +245,58 @@ impl Session<'_> {
         Ok(store.queue(Record::Run(record), None)?)
     }
 
-    /// What the run did of each stage, with the artifacts of its actions.
-    fn run_stages(&self, summary: &Summary) -> Vec<(RunStage, Vec<Digest>)> {
-        let mut artifacts: Vec<Vec<Digest>> = vec![Vec::new(); self.graph().stages.len()];
+    /// The artifacts of each stage's actions, sorted.
+    fn used(&self) -> BTreeMap<usize, Vec<Digest>> {
+        let mut used: BTreeMap<usize, Vec<Digest>> = BTreeMap::new();
         for node in &self.nodes {
-            artifacts[node.stage].extend(node.artifact.as_ref().map(|artifact| artifact.digest));
+            let artifact = node.artifact.as_ref().map(|artifact| artifact.digest);
+            used.entry(node.stage).or_default().extend(artifact);
         }
-        let stages = summary.stages.iter().map(|stage| {
-            let index = self.graph().stage(&stage.stage);
-            let mut used = index
-                .map(|i| std::mem::take(&mut artifacts[i]))
-                .unwrap_or_default();
-            used.sort_unstable();
-            used.dedup();
-            let stage = RunStage {
+        for artifacts in used.values_mut() {
+            artifacts.sort_unstable();
+            artifacts.dedup();
+        }
+        used
+    }
+
+    /// Whether the newest run of the same stages `used` the same artifacts: then a run that did
+    /// nothing need not be recorded for what it used to be kept.
+    fn is_recorded(&self, used: &BTreeMap<usize, Vec<Digest>>) -> Result<bool, EngineError> {
+        let runs = self.project.store.runs(RECENT)?;
+        let stages = &self.graph().stages;
+        let names = || used.keys().map(|stage| &stages[*stage].name);
+        let same = |run: &&RunRecord| {
+            run.has_ended()
+                && run.origin.pipeline == self.project.name
+                && run.stages.iter().map(|s| &s.stage).eq(names())
+        };
+        let Some(newest) = runs.iter().find(same).filter(|run| !run.collected) else {
+            return Ok(false);
+        };
+        let lists = used
+            .values()
+            .map(|list| (!list.is_empty()).then(|| list_digest(list)));
+        Ok(newest.stages.iter().map(|stage| stage.artifacts).eq(lists))
+    }
+
+    fn record_run(&self, run: Ulid, started: u64, summary: &Summary) -> Result<(), EngineError> {
+        let store = &self.project.store;
+        let mut recorded = Vec::with_capacity(summary.stages.len());
+        // Both in the order of the graph.
+        for (stage, used) in summary.stages.iter().zip(self.used().values()) {
+            let artifacts = match used.as_slice() {
+                [] => None,
+                used => Some(store.put_digests(used)?),
+            };
+            recorded.push(RunStage {
                 stage: stage.stage.clone(),
                 executed: stage.executed,
                 cached: stage.cached,
                 failed: stage.failed,
                 seconds: stage.seconds,
                 saved: stage.saved,
-                artifacts: (!used.is_empty()).then(|| list_digest(&used)),
-            };
-            (stage, used)
-        });
-        stages.collect()
-    }
-
-    /// Whether the newest run of the same stages used the same artifacts: then a run that did
-    /// nothing need not be recorded for what it used to be kept.
-    fn is_recorded(&self, stages: &[(RunStage, Vec<Digest>)]) -> Result<bool, EngineError> {
-        let runs = self.project.store.runs(RECENT)?;
-        let same = |run: &&RunRecord| {
-            run.has_ended()
-                && run.origin.pipeline == self.project.name
-                && run
-                    .stages
-                    .iter()
-                    .map(|s| &s.stage)
-                    .eq(stages.iter().map(|(s, _)| &s.stage))
-        };
-        let newest = runs.iter().find(same);
-        Ok(newest.is_some_and(|run| {
-            let used = run.stages.iter().map(|stage| stage.artifacts);
-            !run.collected && used.eq(stages.iter().map(|(stage, _)| stage.artifacts))
-        }))
-    }
-
-    fn record_run(
-        &mut self,
-        run: Ulid,
-        started: u64,
-        summary: &Summary,
-        not_held: Option<&Cancel>,
-    ) -> Result<(), EngineError> {
-        if let Some(cancel) = not_held {
-            self.hold(cancel)?;
-        }
-        let stages = self.run_stages(summary);
-        let store = &self.project.store;
-        let mut recorded = Vec::with_capacity(stages.len());
-        for (mut stage, used) in stages {
-            if !used.is_empty() {
-                stage.artifacts = Some(store.put_digests(&used)?);
-            }
-            recorded.push(stage);
+                artifacts,
+            });
         }
         let record = RunRecord {
             origin: self.origin(run),

@@ -265,11 +265,14 @@ impl Inner {
     }
 
     /// Finds out who names the faulty objects now. What no record names any more and is not there
-    /// was collected meanwhile.
+    /// was collected meanwhile; what is there again was collected and made anew.
     fn name_users(&self, faults: BTreeMap<Digest, Fault>) -> Result<Vec<Damage>> {
         if faults.is_empty() {
             return Ok(Vec::new());
         }
+        // No collection decides from here on, so that a record which is read now has its objects.
+        // On a read-only cache, which nobody collects, there is no entering.
+        let _entered = self.gate.enter();
         let mut newest: HashMap<Digest, u64> = HashMap::new();
         self.look_at_records(
             &mut |number, record| {
@@ -304,8 +307,11 @@ impl Inner {
                 more_users,
             }
         });
-        let is_there = |damage: &Damage| damage.fault != Fault::Missing || !damage.users.is_empty();
-        Ok(damage.filter(is_there).collect())
+        let stands = |damage: &Damage| {
+            let is_gone = || self.fs.lstat(&self.objects.path(damage.digest)).is_err();
+            damage.fault != Fault::Missing || (!damage.users.is_empty() && is_gone())
+        };
+        Ok(damage.filter(stands).collect())
     }
 
     /// How the index differs from the commits. Others may commit meanwhile: then it is compared
