@@ -60,7 +60,7 @@ fn loader() -> Result<f64, Box<dyn Error>> {
     for epoch in 0..EPOCHS {
         let (mut bytes, begun) = (0, Instant::now());
         for batch in loader.epoch(epoch)? {
-            let rows = chunk_of(&batch?, BINS, Device::Cpu)?.rows;
+            let rows = chunk_of(batch?, loader.shape(), Device::Cpu)?.rows;
             bytes += 4 * rows.numel();
             let _ = black_box(rows);
         }

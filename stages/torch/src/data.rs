@@ -3,13 +3,13 @@
 use std::path::PathBuf;
 
 use dsp::FrameFormat;
-use shard::{Batch, Loader, LoaderOptions, Manifest, Remainder, Sampling, SegmentId, Split};
+use shard::{Batch, Loader, LoaderOptions, Manifest, Remainder, Sampling, SegmentId, Shape, Split};
 use stage_core::Input;
 use stage_train::{Architecture, Train};
 use tch::{Device, Tensor};
 
 use crate::models::{Chunk, Rows};
-use crate::{Error, Result};
+use crate::{Error, Result, ffi};
 
 /// Rows of a validation chunk.
 const VALIDATION_ROWS: usize = 256;
@@ -137,19 +137,12 @@ pub fn rows_of(manifest: &Manifest) -> Result<Rows> {
     Ok(rows)
 }
 
-/// A loader's batch on `device`.
+/// A loader's batch on `device`; on the CPU its rows stay where the loader gathered them.
 ///
 /// # Errors
 /// Out of memory.
-pub fn chunk_of(batch: &Batch, width: usize, device: Device) -> Result<Chunk> {
-    let data = batch
-        .data()
-        .f32()
-        .ok_or_else(|| Error::Data("the loader gave no floats".to_owned()))?;
-    let streams = batch.reset().len();
-    let rows = data.len() / (streams * width).max(1);
-    let shape = [streams as i64, rows as i64, width as i64];
-    let tensor = Tensor::f_from_slice(data)?.f_view(shape)?;
+pub fn chunk_of(batch: Batch, shape: Shape, device: Device) -> Result<Chunk> {
+    let (streams, rows) = (shape.batch, shape.rows);
     let reset: Vec<f32> = batch
         .reset()
         .iter()
@@ -161,8 +154,9 @@ pub fn chunk_of(batch: &Batch, width: usize, device: Device) -> Result<Chunk> {
         weight.extend((0..rows.saturating_sub(1)).map(|t| f32::from(u8::from(t < targets))));
     }
     let weight = Tensor::f_from_slice(&weight)?.f_view([streams as i64, rows as i64 - 1])?;
+    let shape = [streams, rows, shape.width].map(|n| n as i64);
     Ok(Chunk {
-        rows: tensor.f_to_device(device)?,
+        rows: ffi::tensor_over(batch, shape)?.f_to_device(device)?,
         reset: Tensor::f_from_slice(&reset)?.f_to_device(device)?,
         weight: weight.f_to_device(device)?,
     })

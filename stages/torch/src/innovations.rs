@@ -37,14 +37,13 @@ pub fn collect(
     }
     let _guard = tch::no_grad_guard();
     let loader = data.pass(Split::Train, STREAMS, ROWS)?;
-    let width = loader.shape().width;
     let total = usize::try_from(data.manifest.counts.train.rows).unwrap_or(usize::MAX);
     let stride = total.min(READ * KEPT).div_ceil(KEPT).max(1);
     let (mut runs, mut ends, mut kept) = (Vec::new(), Vec::new(), 0);
     let mut state = model.begin(loader.shape().batch as i64)?;
     for (i, batch) in loader.epoch(0)?.enumerate() {
         cancel.check()?;
-        let chunk = chunk_of(&batch?, width, device)?;
+        let chunk = chunk_of(batch?, loader.shape(), device)?;
         let frames = chunk.rows.size3()?.1 - 1;
         let now = chunk.rows.f_narrow(1, 0, frames)?;
         let (mean, after) = model.predict(&now, &chunk.reset, &state)?;

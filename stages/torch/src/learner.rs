@@ -138,8 +138,7 @@ impl Learner {
             .as_mut()
             .and_then(Iterator::next)
             .ok_or_else(|| Error::Data("the loader ended before the training".to_owned()))??;
-        let chunk = chunk_of(&batch, self.loader.shape().width, self.device)?;
-        drop(batch);
+        let chunk = chunk_of(batch, self.loader.shape(), self.device)?;
         tch::manual_seed(seed_of(self.train.seed, &["step", &number.to_string()]));
         let loss = self.model.loss(&chunk, &self.state)?;
         let value = f64::try_from(&loss.total)?;

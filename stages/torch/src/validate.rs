@@ -56,7 +56,7 @@ pub fn validate(
     let (mut sums, mut count) = ([0.0; 3], 0.0);
     for batch in loader.epoch(0)? {
         cancel.check()?;
-        let chunk = chunk_of(&batch?, shape.width, device)?;
+        let chunk = chunk_of(batch?, shape, device)?;
         let frames = chunk.rows.size3()?.1 - 1;
         let now = chunk.rows.f_narrow(1, 0, frames)?;
         let (predicted, after) = model.predict(&now, &chunk.reset, &state)?;

@@ -12,6 +12,7 @@
 #[cfg(target_endian = "big")]
 compile_error!("segments are little-endian and mapped as they are");
 
+mod block;
 mod error;
 mod layout;
 mod loader;

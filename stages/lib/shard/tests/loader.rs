@@ -315,7 +315,7 @@ fn every_row_type_comes_out_natively_and_as_f32() {
         for (a, b) in native.epoch(0).unwrap().zip(floats.epoch(0).unwrap()) {
             let (a, b) = (a.unwrap(), b.unwrap());
             let a: Vec<f32> = match a.data() {
-                Data::F32(values) => values.clone(),
+                Data::F32(values) => values.to_vec(),
                 Data::F16(values) => values.iter().map(|x| f16::to_f32(*x)).collect(),
                 Data::U16(values) => values.iter().map(|&x| f32::from(x)).collect(),
                 Data::Bit(bytes) => bytes

@@ -1,9 +1,13 @@
 //! The loader: batches of rows from a data set larger than memory.
 //!
 //! Threads gather ahead of the training thread into buffers that go round, one
-//! memcpy (or one conversion to f32) per window. What a batch holds is a pure
-//! function of (manifest, options, position), position being the number of
-//! batches since the beginning of training: to resume is to start there.
+//! memcpy (or one conversion to f32) per window. A batch owns its buffer until
+//! it is dropped, and its rows begin where a tensor's would, so that a tensor
+//! can be made over them instead of copied from them.
+//!
+//! What a batch holds is a pure function of (manifest, options, position),
+//! position being the number of batches since the beginning of training: to
+//! resume is to start there.
 //!
 //! - [`Sampling::Windows`]: windows at random, each by itself.
 //! - [`Sampling::Chunks`]: `batch` streams, each walking through whole pieces,
@@ -19,11 +23,14 @@ mod stream;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::mpsc::Sender;
 
+use bytemuck::{cast_slice, cast_slice_mut};
 use half::f16;
 
 use self::maps::Maps;
 use self::plan::{Piece, Plan};
+use self::stream::Buffers;
 pub use self::stream::Stream;
 use crate::error::{Error, Result};
 use crate::layout::{Layout, RowType};
@@ -167,22 +174,22 @@ pub struct Shape {
 }
 
 /// Rows of a batch, in row-major order.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Data {
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Data<'a> {
     /// Floats, shaped `(B, T + lookahead, D)`.
-    F32(Vec<f32>),
+    F32(&'a [f32]),
     /// Half floats, shaped `(B, T + lookahead, D)`.
-    F16(Vec<f16>),
+    F16(&'a [f16]),
     /// Tokens, shaped `(B, T + lookahead, D)`.
-    U16(Vec<u16>),
+    U16(&'a [u16]),
     /// Packed bits, shaped `(B, T + lookahead, ceil(D / 8))`, see [`RowType::Bit`].
-    Bit(Vec<u8>),
+    Bit(&'a [u8]),
 }
 
-impl Data {
+impl<'a> Data<'a> {
     /// The floats; none for another type.
     #[must_use]
-    pub fn f32(&self) -> Option<&[f32]> {
+    pub fn f32(self) -> Option<&'a [f32]> {
         if let Self::F32(values) = self {
             Some(values)
         } else {
@@ -192,7 +199,7 @@ impl Data {
 
     /// The half floats; none for another type.
     #[must_use]
-    pub fn f16(&self) -> Option<&[f16]> {
+    pub fn f16(self) -> Option<&'a [f16]> {
         if let Self::F16(values) = self {
             Some(values)
         } else {
@@ -202,7 +209,7 @@ impl Data {
 
     /// The tokens; none for another type.
     #[must_use]
-    pub fn u16(&self) -> Option<&[u16]> {
+    pub fn u16(self) -> Option<&'a [u16]> {
         if let Self::U16(values) = self {
             Some(values)
         } else {
@@ -220,15 +227,31 @@ pub struct Batch {
     pub epoch: u64,
     /// Step within the epoch, from 0.
     pub step: u64,
-    buffers: stream::Buffers,
-    home: Option<std::sync::mpsc::Sender<stream::Buffers>>,
+    /// Type of the rows as they are here.
+    row_type: RowType,
+    buffers: Buffers,
+    home: Option<Sender<Buffers>>,
 }
 
 impl Batch {
     /// The rows, shaped `(B, T + lookahead, D)`.
     #[must_use]
-    pub fn data(&self) -> &Data {
-        &self.buffers.data
+    pub fn data(&self) -> Data<'_> {
+        let bytes = self.buffers.rows.bytes();
+        match self.row_type {
+            RowType::F32 => Data::F32(cast_slice(bytes)),
+            RowType::F16 => Data::F16(cast_slice(bytes)),
+            RowType::U16 => Data::U16(cast_slice(bytes)),
+            RowType::Bit => Data::Bit(bytes),
+        }
+    }
+
+    /// The rows if they are floats, to be written to; they begin at a multiple
+    /// of 64 bytes and stay where they are until the batch is dropped, wherever
+    /// it is moved.
+    #[must_use]
+    pub fn f32_mut(&mut self) -> Option<&mut [f32]> {
+        (self.row_type == RowType::F32).then(|| cast_slice_mut(self.buffers.rows.bytes_mut()))
     }
 
     /// Shaped `(B,)`: whether the state of that place starts afresh.
@@ -272,6 +295,7 @@ struct Shared {
     plan: Plan,
     maps: Maps,
     shape: Shape,
+    /// Type of the rows of a batch, and bytes of each.
     row_type: RowType,
     row_bytes: usize,
     output: Output,
@@ -333,12 +357,16 @@ impl Loader {
             Box::new(path_of),
             limit,
         );
+        let row_type = match options.output {
+            Output::Native => layout.row_type,
+            Output::F32 => RowType::F32,
+        };
         let shared = Shared {
             plan,
             maps,
             shape,
-            row_type: layout.row_type,
-            row_bytes: layout.row_bytes(),
+            row_type,
+            row_bytes: row_type.row_bytes(layout.width()),
             output: options.output,
             threads: options.threads,
             prefetch: options.prefetch,

@@ -6,32 +6,20 @@ use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use half::f16;
+use bytemuck::cast_slice_mut;
 
-use super::plan::Unit;
-use super::{Batch, Data, Output, Shape, Shared};
+use super::{Batch, Output, Shape, Shared};
+use crate::block::Block;
 use crate::error::{Error, Result};
 use crate::layout::RowType;
-use crate::segment::Segment;
 
 /// What goes round between a thread and the batches it made.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Buffers {
-    pub data: Data,
+    pub rows: Block,
     pub reset: Vec<bool>,
     pub lengths: Vec<u32>,
     pub pieces: Vec<u32>,
-}
-
-impl Default for Buffers {
-    fn default() -> Self {
-        Self {
-            data: Data::F32(Vec::new()),
-            reset: Vec::new(),
-            lengths: Vec::new(),
-            pieces: Vec::new(),
-        }
-    }
 }
 
 /// Batches in the order of their positions, gathered ahead.
@@ -46,6 +34,7 @@ pub struct Stream {
     /// Lane of `next`.
     turn: usize,
     steps: u64,
+    row_type: RowType,
     waited: Duration,
 }
 
@@ -65,6 +54,7 @@ impl Stream {
             end: positions.end,
             turn: 0,
             steps,
+            row_type: shared.row_type,
             waited: Duration::ZERO,
         };
         for i in 0..threads {
@@ -120,6 +110,7 @@ impl Iterator for Stream {
             position: self.next,
             epoch: self.next / self.steps,
             step: self.next % self.steps,
+            row_type: self.row_type,
             buffers,
             home: Some(home),
         });
@@ -166,116 +157,37 @@ fn gather_all(
 }
 
 fn gather(shared: &Shared, position: u64, mut buffers: Buffers) -> Result<Buffers> {
-    let units = shared.plan.batch_at(position);
-    prepare(shared, &mut buffers)?;
-    for (place, unit) in units.iter().enumerate() {
+    let Shape { batch, rows, .. } = shared.shape;
+    let place_bytes = rows.saturating_mul(shared.row_bytes);
+    let what = "a batch; lower `batch` or the rows of a window";
+    buffers
+        .rows
+        .resize(batch.saturating_mul(place_bytes), what)?;
+    buffers.reset.clear();
+    buffers.lengths.clear();
+    buffers.pieces.clear();
+    let places = buffers.rows.bytes_mut().chunks_exact_mut(place_bytes);
+    for (unit, place) in shared.plan.batch_at(position).into_iter().zip(places) {
         let Some(unit) = unit else {
-            buffers.reset[place] = true;
-            buffers.lengths[place] = 0;
-            buffers.pieces[place] = u32::MAX;
-            zero(shared, &mut buffers.data, place, 0);
+            buffers.reset.push(true);
+            buffers.lengths.push(0);
+            buffers.pieces.push(u32::MAX);
+            place.fill(0);
             continue;
         };
-        let rows = (unit.rows.end - unit.rows.start) as usize;
-        buffers.reset[place] = unit.first;
-        buffers.lengths[place] = rows as u32;
-        buffers.pieces[place] = unit.piece;
-        let segment = shared
-            .plan
-            .pieces
-            .get(unit.piece as usize)
-            .map(|piece| piece.segment);
-        let segment = segment.ok_or_else(|| Error::Loader(format!("no piece {}", unit.piece)))?;
-        copy(
-            shared,
-            &*shared.maps.get(segment)?,
-            unit,
-            &mut buffers.data,
-            place,
-        )?;
-        if rows < shared.shape.rows {
-            zero(shared, &mut buffers.data, place, rows);
+        let count = (unit.rows.end - unit.rows.start) as usize;
+        buffers.reset.push(unit.first);
+        buffers.lengths.push(count as u32);
+        buffers.pieces.push(unit.piece);
+        let piece = shared.plan.pieces.get(unit.piece as usize);
+        let piece = piece.ok_or_else(|| Error::Loader(format!("no piece {}", unit.piece)))?;
+        let segment = shared.maps.get(piece.segment)?;
+        let (real, padding) = place.split_at_mut(count * shared.row_bytes);
+        match shared.output {
+            Output::F32 => segment.read_f32(unit.rows, cast_slice_mut(real))?,
+            Output::Native => real.copy_from_slice(segment.bytes(unit.rows)?),
         }
+        padding.fill(0);
     }
     Ok(buffers)
-}
-
-/// Brings the buffers to the size of a batch; does nothing the second time.
-fn prepare(shared: &Shared, buffers: &mut Buffers) -> Result<()> {
-    let Shape { batch, rows, width } = shared.shape;
-    let floats = batch.saturating_mul(rows).saturating_mul(width);
-    match (shared.output, shared.row_type, &mut buffers.data) {
-        (Output::F32, _, Data::F32(values)) | (_, RowType::F32, Data::F32(values)) => {
-            resize(values, floats)?;
-        }
-        (Output::Native, RowType::F16, Data::F16(values)) => resize(values, floats)?,
-        (Output::Native, RowType::U16, Data::U16(values)) => resize(values, floats)?,
-        (Output::Native, RowType::Bit, Data::Bit(bytes)) => {
-            resize(
-                bytes,
-                batch.saturating_mul(rows).saturating_mul(shared.row_bytes),
-            )?;
-        }
-        (output, row_type, data) => {
-            *data = match (output, row_type) {
-                (Output::F32, _) | (_, RowType::F32) => Data::F32(Vec::new()),
-                (_, RowType::F16) => Data::F16(Vec::new()),
-                (_, RowType::U16) => Data::U16(Vec::new()),
-                (_, RowType::Bit) => Data::Bit(Vec::new()),
-            };
-            return prepare(shared, buffers);
-        }
-    }
-    resize(&mut buffers.reset, batch)?;
-    resize(&mut buffers.lengths, batch)?;
-    resize(&mut buffers.pieces, batch)
-}
-
-fn resize<T: Clone + Default>(vec: &mut Vec<T>, len: usize) -> Result<()> {
-    if vec.len() != len {
-        vec.clear();
-        vec.try_reserve_exact(len).map_err(|_| Error::Memory {
-            bytes: (len as u64).saturating_mul(size_of::<T>() as u64),
-            what: "a batch; lower `batch` or the rows of a window".to_owned(),
-        })?;
-        vec.resize(len, T::default());
-    }
-    Ok(())
-}
-
-/// Copies the rows of `unit` to the beginning of `place`.
-fn copy(
-    shared: &Shared,
-    segment: &Segment,
-    unit: &Unit,
-    data: &mut Data,
-    place: usize,
-) -> Result<()> {
-    let Shape { rows, width, .. } = shared.shape;
-    let count = (unit.rows.end - unit.rows.start) as usize;
-    let span = |width: usize| place * rows * width..(place * rows + count) * width;
-    match data {
-        Data::F32(out) => segment.read_f32(unit.rows.clone(), &mut out[span(width)])?,
-        Data::F16(out) => {
-            let values: &[f16] = segment.f16(unit.rows.clone())?;
-            out[span(width)].copy_from_slice(values);
-        }
-        Data::U16(out) => out[span(width)].copy_from_slice(segment.u16(unit.rows.clone())?),
-        Data::Bit(out) => {
-            out[span(shared.row_bytes)].copy_from_slice(segment.bytes(unit.rows.clone())?);
-        }
-    }
-    Ok(())
-}
-
-/// Clears the rows of `place` from row `from` on.
-fn zero(shared: &Shared, data: &mut Data, place: usize, from: usize) {
-    let Shape { rows, width, .. } = shared.shape;
-    let span = |width: usize| (place * rows + from) * width..(place + 1) * rows * width;
-    match data {
-        Data::F32(out) => out[span(width)].fill(0.0),
-        Data::F16(out) => out[span(width)].fill(f16::ZERO),
-        Data::U16(out) => out[span(width)].fill(0),
-        Data::Bit(out) => out[span(shared.row_bytes)].fill(0),
-    }
 }
