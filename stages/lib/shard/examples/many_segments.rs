@@ -1,4 +1,4 @@
-//! Measures a loader over many tiny segments: time of each part and peak memory.
+//! Measures a loader over many tiny segments: time of each part, peak memory, mappings.
 //!
 //! `cargo run --release -p shard --example many_segments -- 100000`
 
@@ -80,6 +80,7 @@ fn main() {
                 .by_ref()
                 .map(|batch| batch.unwrap().lengths().len())
                 .sum::<usize>();
+            // The loader is still there, and what it keeps open.
             report(
                 &format!("{name}, epoch {epoch}: {batches} places"),
                 count,
@@ -93,9 +94,17 @@ fn report(what: &str, count: u64, began: Instant) {
     let seconds = began.elapsed().as_secs_f64();
     let each = seconds / count as f64 * 1e6;
     println!(
-        "{what}: {seconds:.2} s, {each:.1} µs per segment, peak {} MB",
-        peak() / 1000
+        "{what}: {seconds:.2} s, {each:.1} µs per segment, peak {} MB, {} mappings",
+        peak() / 1000,
+        mappings()
     );
+}
+
+/// Mappings of this process, its libraries and heaps included; 0 where /proc has
+/// none.
+fn mappings() -> usize {
+    let maps = std::fs::read_to_string("/proc/self/maps").unwrap_or_default();
+    maps.lines().count()
 }
 
 /// Peak memory of this process in kB, mapped files included; 0 where /proc has

@@ -1,7 +1,11 @@
 //! Maps a segment and hands out its rows, each chunk checked when first touched.
+//!
+//! A tiny one is read instead: to map it, to fault its page in and to unmap it
+//! takes as long as all else that opening it takes.
 
 use std::fs::File;
-use std::ops::Range;
+use std::ops::{Deref, Range};
+use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -14,6 +18,7 @@ use memmap2::Mmap;
 use super::format::{
     BLOCK_ROWS, CHUNK, DIGEST, Header, MAX_HEADER, Parts, TRAILER, Trailer, block_bytes,
 };
+use crate::block::Block;
 use crate::error::{Error, Result};
 use crate::layout::{Layout, RowType};
 use crate::manifest::SegmentId;
@@ -48,14 +53,36 @@ impl Checked {
     }
 }
 
-/// A segment, mapped read-only.
+/// Longest file that is read into memory, not mapped: 4,096 of them, as many as
+/// a loader keeps open, take 64 MiB.
+const TINY: u64 = 16 << 10;
+
+/// Where the bytes of a segment lie.
+#[derive(Debug)]
+enum Place {
+    Mapped(Mmap),
+    Read(Block),
+}
+
+impl Deref for Place {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        match self {
+            Self::Mapped(map) => map,
+            Self::Read(block) => block.bytes(),
+        }
+    }
+}
+
+/// A segment, mapped read-only; one of at most 16 KiB is read into memory.
 ///
 /// The file must not change while it is mapped: a store writes segments once
 /// and read-only. (A file cut short under a mapping kills the process with
 /// SIGBUS; no check can prevent that.)
 #[derive(Debug)]
 pub struct Segment {
-    map: Mmap,
+    place: Place,
     file: String,
     header: Header,
     rows: u64,
@@ -96,9 +123,17 @@ impl Segment {
                 format!("{len} bytes long"),
             ));
         }
-        let map = map(file).map_err(Error::io("map", &file_name))?;
-        // The mapping has the length of that moment, perhaps no longer `len`.
-        Self::parse(map, file_name)
+        let place = if len <= TINY {
+            let mut block = Block::default();
+            block.resize(len as usize, "a segment")?;
+            file.read_exact_at(block.bytes_mut(), 0)
+                .map_err(Error::io("read", &file_name))?;
+            Place::Read(block)
+        } else {
+            // The mapping has the length of that moment, perhaps no longer `len`.
+            Place::Mapped(map(file).map_err(Error::io("map", &file_name))?)
+        };
+        Self::parse(place, file_name)
     }
 
     /// Maps the segment at `path` again, trusting the chunks in `checked`,
@@ -114,16 +149,19 @@ impl Segment {
         Ok(segment)
     }
 
-    fn parse(map: Mmap, file: String) -> Result<Self> {
+    fn parse(place: Place, file: String) -> Result<Self> {
         let not = |reason: String| Error::format(&file, "segment", reason);
-        let len = map.len() as u64;
-        let tail = map.len().checked_sub(TRAILER).and_then(|at| map.get(at..));
+        let len = place.len() as u64;
+        let tail = place
+            .len()
+            .checked_sub(TRAILER)
+            .and_then(|at| place.get(at..));
         let tail = tail.ok_or_else(|| not(format!("{len} bytes long")))?;
         let trailer = Trailer::decode(tail).map_err(not)?;
         if trailer.header > MAX_HEADER.min(len) {
             return Err(not(format!("header of {} bytes", trailer.header)));
         }
-        let head = map.get(..trailer.header as usize).unwrap_or_default();
+        let head = place.get(..trailer.header as usize).unwrap_or_default();
         let header = Header::decode(head).map_err(not)?;
         let parts = Parts::new(trailer.header, trailer.rows, &header.layout);
         let parts = parts.filter(|parts| parts.len == len).ok_or_else(|| {
@@ -135,15 +173,15 @@ impl Segment {
         let mut hasher = blake3::Hasher::new();
         hasher.update(head);
         // Blocks, chunks, and the trailer's fields lie side by side.
-        let covered = parts.blocks_at as usize..map.len() - DIGEST;
-        hasher.update(map.get(covered).unwrap_or_default());
+        let covered = parts.blocks_at as usize..place.len() - DIGEST;
+        hasher.update(place.get(covered).unwrap_or_default());
         if hasher.finalize().as_bytes() != &trailer.digest {
             let reason = "header or sums differ from their BLAKE3 digest";
             return Err(Error::damaged(&file, 0..len, reason));
         }
         let checked = Arc::new(Checked::new(parts.data.div_ceil(CHUNK)));
         Ok(Self {
-            map,
+            place,
             file,
             header,
             rows: trailer.rows,
@@ -208,7 +246,7 @@ impl Segment {
         self.check(bytes.clone())?;
         let at = (self.parts.data_at + bytes.start) as usize;
         Ok(self
-            .map
+            .place
             .get(at..at + (bytes.end - bytes.start) as usize)
             .unwrap_or_default())
     }
@@ -337,7 +375,7 @@ impl Segment {
         let width = self.header.layout.width();
         let at = (self.parts.blocks_at + block * block_bytes(width) as u64) as usize;
         let bytes = self
-            .map
+            .place
             .get(at..at + block_bytes(width))
             .unwrap_or_default();
         let (width, eight) = (width as usize, width as usize * 8);
@@ -365,7 +403,7 @@ impl Segment {
         self.cast(self.bytes(rows)?)
     }
 
-    /// Mappings begin on a page and data on 64 bytes, so this never fails.
+    /// Mappings begin on a page, blocks and data on 64 bytes, so this never fails.
     fn cast<'a, T: AnyBitPattern>(&self, bytes: &'a [u8]) -> Result<&'a [T]> {
         bytemuck::try_cast_slice(bytes)
             .map_err(|e| Error::format(&self.file, "segment", e.to_string()))
@@ -388,9 +426,9 @@ impl Segment {
     fn check_chunk(&self, chunk: u64) -> Result<()> {
         let at = self.parts.data_at + chunk * CHUNK;
         let range = at..(at + CHUNK).min(self.parts.data_at + self.parts.data);
-        let data = self.map.get(range.start as usize..range.end as usize);
+        let data = self.place.get(range.start as usize..range.end as usize);
         let digest_at = self.parts.chunks_at as usize + chunk as usize * DIGEST;
-        let digest = self.map.get(digest_at..digest_at + DIGEST);
+        let digest = self.place.get(digest_at..digest_at + DIGEST);
         if let (Some(data), Some(digest)) = (data, digest)
             && blake3::hash(data).as_bytes() == digest
         {
