@@ -47,8 +47,7 @@ impl Params {
     /// # Errors
     /// Out of memory.
     pub fn add(&mut self, name: &str, shape: &[i64], init: Init) -> Result<Tensor> {
-        // libtorch's generator is the process's: nobody may draw between the seed and the values.
-        static GENERATOR: Mutex<()> = Mutex::new(());
+        // Nobody may draw between the seed and the values.
         let _alone = GENERATOR.lock().unwrap_or_else(PoisonError::into_inner);
         // Drawn on the CPU, so that the same seed begins alike on every device.
         tch::manual_seed(seed_of(self.seed, &["init", name]));
@@ -119,6 +118,9 @@ impl Params {
         Ok(())
     }
 }
+
+/// Held by whoever seeds libtorch's generator and draws: it is the process's.
+pub(crate) static GENERATOR: Mutex<()> = Mutex::new(());
 
 /// A seed for libtorch's generator from the user's `seed` and what it is for.
 pub fn seed_of(seed: u64, purpose: &[&str]) -> i64 {

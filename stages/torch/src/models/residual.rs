@@ -339,7 +339,10 @@ impl Residual {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::PoisonError;
+
     use super::*;
+    use crate::params::GENERATOR;
 
     const FLOATS: (Kind, Device) = (Kind::Float, Device::Cpu);
 
@@ -377,6 +380,7 @@ mod tests {
         model
             .remember(&errors, &Tensor::zeros([kept], FLOATS))
             .unwrap();
+        let _alone = GENERATOR.lock().unwrap_or_else(PoisonError::into_inner);
         tch::manual_seed(1);
         let mut run = Tensor::full([1, 2], -1.0, FLOATS);
         let (mut last, mut length, mut longest, mut runs) = (-9.0, 0.0, 0.0_f64, 0);
