@@ -14,20 +14,16 @@ use std::io::Write;
 use std::sync::Arc;
 
 use arrow::datatypes::{DataType, Field as ArrowField, Schema};
-use bytes::Bytes;
-use half::f16;
-use half::slice::HalfFloatSliceExt;
 use parquet::arrow::ArrowWriter;
-use parquet::basic::{Compression, Encoding, ZstdLevel};
-use parquet::data_type::{ByteArray, FixedLenByteArray, FixedLenByteArrayType, FloatType};
-use parquet::errors::ParquetError;
+use parquet::basic::{Compression, ZstdLevel};
 use parquet::file::metadata::KeyValue;
 use parquet::file::properties::{EnabledStatistics, WriterProperties, WriterVersion};
-use parquet::file::writer::{SerializedColumnWriter, SerializedFileWriter};
-use parquet::schema::types::ColumnPath;
+use parquet::file::writer::SerializedFileWriter;
+use zstd::bulk::Compressor;
 
 use crate::error::{Error, Result};
 use crate::layout::{Column, Dtype, check_columns};
+use crate::pages::Pages;
 use crate::seal::Sealing;
 
 /// Key-value metadata of a shard, in the order of their keys.
@@ -41,11 +37,6 @@ pub const FORMAT: &str = "shard_version";
 pub const VERSION: &str = "1";
 /// The key under which Arrow keeps the schema that makes lists fixed-size.
 const ARROW_SCHEMA: &str = "ARROW:schema";
-
-/// Bytes of values in a page, about. Buffers of this size stay in the processor's cache, and below
-/// the size from which malloc asks the system for each: with pages of half a megabyte a third of
-/// the time of f32 shards went to taking and returning them.
-const PAGE: usize = 64 * 1024;
 
 /// Name of the values in a list, as the Parquet specification has it.
 const ITEM: &str = "element";
@@ -86,61 +77,14 @@ impl Default for ShardOptions {
 /// ```
 pub struct ShardWriter<W: Write + Send> {
     writer: SerializedFileWriter<Sealing<W>>,
-    columns: Vec<Buffered>,
-    /// Rows in the buffers.
+    columns: Vec<Pages>,
+    zstd: Compressor<'static>,
+    /// Rows in the row group at hand.
     pending: usize,
     /// Rows of a full row group.
     group: usize,
     /// Rows in finished row groups.
     written: u64,
-}
-
-/// A column and its values of the row group at hand.
-struct Buffered {
-    column: Column,
-    values: Pending,
-    levels: Levels,
-}
-
-/// The levels of some rows of a list that is never null (Dremel; Parquet's `LogicalTypes.md`): every
-/// value is there, and all but the first of a row continue its list.
-struct Levels {
-    definition: Vec<i16>,
-    repetition: Vec<i16>,
-}
-
-impl Levels {
-    fn new(width: usize, rows: usize) -> Self {
-        let repetition = (0..width * rows).map(|i| i16::from(i % width > 0));
-        Self {
-            definition: vec![1; width * rows],
-            repetition: repetition.collect(),
-        }
-    }
-}
-
-/// The two bytes of every half float, one after another: a value of a column of bytes is a slice of
-/// this, which costs nothing to make, copy or drop. Slices of a buffer would be counted, each of them.
-static HALVES: [u8; 2 << 16] = {
-    let mut bytes = [0; 2 << 16];
-    let mut bits = 0;
-    while bits < 1 << 16 {
-        let [low, high] = (bits as u16).to_le_bytes();
-        bytes[2 * bits] = low;
-        bytes[2 * bits + 1] = high;
-        bits += 1;
-    }
-    bytes
-};
-
-fn bytes_of(value: f16) -> FixedLenByteArray {
-    let at = 2 * usize::from(value.to_bits());
-    ByteArray::from(Bytes::from_static(&HALVES[at..at + 2])).into()
-}
-
-enum Pending {
-    F16(Vec<f16>),
-    F32(Vec<f32>),
 }
 
 impl<W: Write + Send> ShardWriter<W> {
@@ -165,23 +109,32 @@ impl<W: Write + Send> ShardWriter<W> {
         {
             return Err(Error::ReservedKey((*key).to_owned()));
         }
-        let columns: Vec<Buffered> = columns.iter().map(Buffered::new).collect();
-        let schema = Arc::new(Schema::new(
-            columns.iter().map(Buffered::field).collect::<Vec<_>>(),
-        ));
+        let schema = Arc::new(Schema::new(columns.iter().map(field).collect::<Vec<_>>()));
         let row_bytes: usize = columns
             .iter()
-            .map(|c| c.column.width as usize * c.column.dtype.bytes())
+            .map(|column| column.width as usize * column.dtype.bytes())
             .sum();
         let group = (options.row_group_bytes / row_bytes).max(1);
-        let properties = properties(options, &columns, metadata)?;
+        let level = ZstdLevel::try_new(options.zstd_level).map_err(Error::Encode)?;
+        let compression = Compression::ZSTD(level);
+        let zstd = Compressor::new(options.zstd_level).map_err(|e| Error::Encode(e.into()))?;
         // Arrow's writer makes the schema, and the metadata by which Arrow's readers know it again.
-        let (writer, _) = ArrowWriter::try_new(Sealing::new(out), schema, Some(properties))
+        let properties = Some(properties(metadata));
+        let (writer, _) = ArrowWriter::try_new(Sealing::new(out), schema, properties)
             .and_then(ArrowWriter::into_serialized_writer)
             .map_err(Error::Encode)?;
+        // A column has one leaf, its values: the schemas go side by side.
+        let descriptions = writer.schema_descr().columns();
+        let columns = columns.iter().zip(descriptions);
+        let columns = columns
+            .map(|(column, description)| {
+                Pages::new(column.clone(), description.clone(), compression)
+            })
+            .collect();
         Ok(Self {
-            writer,
             columns,
+            writer,
+            zstd,
             pending: 0,
             group,
             written: 0,
@@ -201,10 +154,19 @@ impl<W: Write + Send> ShardWriter<W> {
         let mut done = 0;
         while done < count {
             let take = (count - done).min(self.group - self.pending);
-            let first = self.written + self.pending as u64;
-            for (buffered, values) in self.columns.iter_mut().zip(rows) {
-                let width = buffered.column.width as usize;
-                buffered.append(&values[done * width..(done + take) * width], first)?;
+            let first = self.rows();
+            for (pages, values) in self.columns.iter_mut().zip(rows) {
+                let width = pages.column.width as usize;
+                let values = &values[done * width..(done + take) * width];
+                let bad = pages.append(values, &mut self.zstd);
+                if let Some(at) = bad.map_err(Error::Encode)? {
+                    return Err(Error::NotFinite {
+                        column: pages.column.name.clone(),
+                        row: first + (at / width) as u64,
+                        value: values[at],
+                        dtype: pages.column.dtype.name(),
+                    });
+                }
             }
             self.pending += take;
             done += take;
@@ -242,12 +204,16 @@ impl<W: Write + Send> ShardWriter<W> {
 
     fn rows_of(&self, rows: &[&[f32]]) -> Result<usize> {
         let mut count = None;
-        for (i, buffered) in self.columns.iter().enumerate() {
-            let width = buffered.column.width as usize;
+        for (i, Pages { column, .. }) in self.columns.iter().enumerate() {
+            let width = column.width as usize;
             let got = rows.get(i).map_or(0, |values| values.len());
             let expected = count.unwrap_or(got / width) * width;
             if got != expected {
-                return Err(buffered.length(got, format!("{expected} ({width} per row)")));
+                return Err(Error::Length {
+                    column: column.name.clone(),
+                    got,
+                    expected: format!("{expected} ({width} per row)"),
+                });
             }
             count = Some(got / width);
         }
@@ -261,17 +227,15 @@ impl<W: Write + Send> ShardWriter<W> {
         Ok(count.unwrap_or(0))
     }
 
-    /// Encodes the buffered rows as one row group.
+    /// Ends the row group.
     fn flush(&mut self) -> Result<()> {
         if self.pending == 0 {
             return Ok(());
         }
         let mut group = self.writer.next_row_group().map_err(Error::Encode)?;
-        for buffered in &mut self.columns {
-            let column = group.next_column().map_err(Error::Encode)?;
-            let missing = || ParquetError::General("a column too few".to_owned());
-            let column = column.ok_or_else(missing).map_err(Error::Encode)?;
-            buffered.encode(column).map_err(Error::Encode)?;
+        for pages in &mut self.columns {
+            let ended = pages.end_chunk(&mut group, &mut self.zstd);
+            ended.map_err(Error::Encode)?;
         }
         group.close().map_err(Error::Encode)?;
         self.written += self.pending as u64;
@@ -280,130 +244,30 @@ impl<W: Write + Send> ShardWriter<W> {
     }
 }
 
-impl Buffered {
-    fn new(column: &Column) -> Self {
-        let values = match column.dtype {
-            Dtype::F16 => Pending::F16(Vec::new()),
-            Dtype::F32 => Pending::F32(Vec::new()),
-        };
-        let width = column.width as usize;
-        let rows = PAGE / (width * column.dtype.bytes());
-        Self {
-            column: column.clone(),
-            values,
-            levels: Levels::new(width, rows.max(1)),
-        }
-    }
-
-    fn field(&self) -> ArrowField {
-        let data_type = match self.column.dtype {
-            Dtype::F16 => DataType::Float16,
-            Dtype::F32 => DataType::Float32,
-        };
-        let item = Arc::new(ArrowField::new(ITEM, data_type, false));
-        // `check_columns` holds widths to 2^20, far within an i32.
-        let list = DataType::FixedSizeList(item, self.column.width as i32);
-        ArrowField::new(&self.column.name, list, false)
-    }
-
-    fn length(&self, got: usize, expected: String) -> Error {
-        Error::Length {
-            column: self.column.name.clone(),
-            got,
-            expected,
-        }
-    }
-
-    /// `first` is the row at which the buffer's new values begin.
-    fn append(&mut self, values: &[f32], first: u64) -> Result<()> {
-        let bad = match &mut self.values {
-            Pending::F32(buffer) => {
-                buffer.extend_from_slice(values);
-                values.iter().position(|value| !value.is_finite())
-            }
-            Pending::F16(buffer) => {
-                let start = buffer.len();
-                buffer.resize(start + values.len(), f16::ZERO);
-                let new = &mut buffer[start..];
-                new.convert_from_f32_slice(values);
-                new.iter().position(|value| !value.is_finite())
-            }
-        };
-        match bad {
-            None => Ok(()),
-            Some(at) => Err(Error::NotFinite {
-                column: self.column.name.clone(),
-                row: first + (at / self.column.width as usize) as u64,
-                value: values[at],
-                dtype: self.column.dtype.name(),
-            }),
-        }
-    }
-
-    /// Writes the buffered values, some rows at a time, and empties the buffer.
-    fn encode(
-        &mut self,
-        mut column: SerializedColumnWriter<'_>,
-    ) -> std::result::Result<(), ParquetError> {
-        let Levels {
-            definition,
-            repetition,
-        } = &self.levels;
-        match &mut self.values {
-            Pending::F32(buffer) => {
-                for rows in buffer.chunks(definition.len()) {
-                    let levels = (&definition[..rows.len()], &repetition[..rows.len()]);
-                    let writer = column.typed::<FloatType>();
-                    writer.write_batch(rows, Some(levels.0), Some(levels.1))?;
-                }
-                buffer.clear();
-            }
-            Pending::F16(buffer) => {
-                let mut values = Vec::with_capacity(definition.len().min(buffer.len()));
-                for rows in buffer.chunks(definition.len()) {
-                    values.clear();
-                    values.extend(rows.iter().copied().map(bytes_of));
-                    let levels = (&definition[..rows.len()], &repetition[..rows.len()]);
-                    let writer = column.typed::<FixedLenByteArrayType>();
-                    writer.write_batch(&values, Some(levels.0), Some(levels.1))?;
-                }
-                buffer.clear();
-            }
-        }
-        column.close()
-    }
+fn field(column: &Column) -> ArrowField {
+    let data_type = match column.dtype {
+        Dtype::F16 => DataType::Float16,
+        Dtype::F32 => DataType::Float32,
+    };
+    let item = Arc::new(ArrowField::new(ITEM, data_type, false));
+    // `check_columns` holds widths to 2^20, far within an i32.
+    let list = DataType::FixedSizeList(item, column.width as i32);
+    ArrowField::new(&column.name, list, false)
 }
 
-fn properties(
-    options: ShardOptions,
-    columns: &[Buffered],
-    metadata: &Metadata,
-) -> Result<WriterProperties> {
-    let level = ZstdLevel::try_new(options.zstd_level).map_err(Error::Encode)?;
+fn properties(metadata: &Metadata) -> WriterProperties {
     let pairs = metadata
         .iter()
         .map(|(key, value)| pair(key, value))
         .collect();
-    let mut builder = WriterProperties::builder()
+    WriterProperties::builder()
         .set_writer_version(WriterVersion::PARQUET_1_0)
         // The library's version would change the bytes of every shard.
         .set_created_by("pipeline".to_owned())
-        .set_compression(Compression::ZSTD(level))
-        .set_data_page_size_limit(PAGE)
-        .set_dictionary_enabled(false)
-        .set_encoding(Encoding::PLAIN)
         .set_statistics_enabled(EnabledStatistics::None)
         .set_offset_index_disabled(true)
-        .set_max_row_group_row_count(None)
-        .set_key_value_metadata(Some(pairs));
-    for Column { name, dtype, .. } in columns.iter().map(|buffered| &buffered.column) {
-        if *dtype == Dtype::F32 {
-            let path = ["list", ITEM].map(str::to_owned);
-            let path = ColumnPath::new([&[name.clone()][..], &path].concat());
-            builder = builder.set_column_encoding(path, Encoding::BYTE_STREAM_SPLIT);
-        }
-    }
-    Ok(builder.build())
+        .set_key_value_metadata(Some(pairs))
+        .build()
 }
 
 fn pair(key: &str, value: &str) -> KeyValue {
