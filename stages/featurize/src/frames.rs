@@ -1,7 +1,6 @@
 //! The map half: samples in, rows of a shard out.
 
 use std::fs::File;
-use std::io::BufWriter;
 use std::path::Path;
 
 use audio::WavReader;
@@ -45,7 +44,7 @@ pub(crate) fn write(
     }
     let stft = Stft::new(format.config)?;
     let mut rows = Rows::new(params, format, &stft)?;
-    let file = BufWriter::new(File::create(path).map_err(Error::Create)?);
+    let file = File::create(path).map_err(Error::Create)?;
     let options = ShardOptions {
         row_group_bytes: ROW_GROUP,
         zstd_level: params.zstd_level,
