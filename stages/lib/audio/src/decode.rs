@@ -1,6 +1,7 @@
 //! Decoding of every format that users bring, block by block.
 //!
-//! Symphonia demuxes and decodes; Opus, which it lacks, is added. This module
+//! Symphonia demuxes and decodes; Opus, which it lacks, is added, and plain 16-bit
+//! samples, which it takes one at a time, are read in blocks. This module
 //! decides what symphonia leaves open: which bytes are the stream's own, which
 //! frames are encoder padding, and above all whether the file was whole.
 //! Demuxers skip what they cannot read, so a cut or damaged file would otherwise
@@ -35,6 +36,7 @@ use crate::info::{AudioInfo, codec_name};
 use crate::mix;
 use crate::opus::{self, Opus};
 use crate::pcm::PcmSpec;
+use crate::raw::Pcm;
 use crate::sniff::{Kind, bytes_at, sniff};
 use crate::source::{Failure, Window};
 
@@ -75,6 +77,8 @@ pub struct Decoder {
 
 enum Codec {
     Symphonia(Box<dyn AudioDecoder>),
+    /// Plain 16-bit samples; what is out of the ordinary goes to symphonia's decoder all the same.
+    Pcm(Pcm, Box<dyn AudioDecoder>),
     Opus(Box<Opus>),
 }
 
@@ -368,7 +372,7 @@ impl Decoder {
         if self.decoded == 0 {
             return Err(Error::NoFrames);
         }
-        if let Codec::Symphonia(codec) = &mut self.codec
+        if let Codec::Symphonia(codec) | Codec::Pcm(_, codec) = &mut self.codec
             && codec.finalize().verify_ok == Some(false)
         {
             return Err(Error::Malformed {
@@ -457,12 +461,15 @@ fn make_codec(params: &AudioCodecParameters) -> Result<Codec> {
         return Ok(Codec::Opus(Box::new(opus)));
     }
     let options = AudioDecoderOptions::default().verify(true);
-    symphonia::default::get_codecs()
+    let decoder = symphonia::default::get_codecs()
         .make_audio_decoder(params, &options)
-        .map(Codec::Symphonia)
         .map_err(|e| Error::Unsupported {
             what: format!("codec `{}`: {e}", codec_name(params)),
-        })
+        })?;
+    Ok(match Pcm::new(params) {
+        Some(pcm) => Codec::Pcm(pcm, decoder),
+        None => Codec::Symphonia(decoder),
+    })
 }
 
 /// Decodes `packet` into `planes`, less what the demuxer says is padding.
@@ -472,7 +479,11 @@ fn decode_packet(
     planes: &mut Vec<Vec<f32>>,
 ) -> Result<(u32, Channels), String> {
     match codec {
-        Codec::Symphonia(decoder) => {
+        Codec::Pcm(pcm, _) if packet.trim_start.get() == 0 && packet.trim_end.get() == 0 => {
+            pcm.decode(&packet.data, planes);
+            Ok((pcm.rate, pcm.channels.clone()))
+        }
+        Codec::Symphonia(decoder) | Codec::Pcm(_, decoder) => {
             let buffer = decoder.decode(packet).map_err(|e| e.to_string())?;
             buffer.copy_to_vecs_planar(planes);
             let spec = buffer.spec();

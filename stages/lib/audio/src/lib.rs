@@ -19,6 +19,7 @@ mod mono_wav;
 mod opus;
 pub mod pcm;
 mod peak;
+mod raw;
 mod resample;
 mod sniff;
 mod source;
