@@ -40,6 +40,10 @@ fn coefficient(position: Position) -> f64 {
 /// The weighted sum of `planes`, all of one length, into `mono`.
 pub(crate) fn mix(planes: &[Vec<f32>], weights: &[f32], mono: &mut Vec<f32>) {
     mono.clear();
+    if let ([left, right], [a, b]) = (planes, weights) {
+        mono.extend(left.iter().zip(right).map(|(x, y)| x * a + y * b));
+        return;
+    }
     let mut pairs = planes.iter().zip(weights);
     match pairs.next() {
         Some((plane, &weight)) if planes.len() == 1 && weight == 1.0 => {

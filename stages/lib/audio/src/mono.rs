@@ -8,6 +8,7 @@ use crate::decode::Decoder;
 use crate::error::{Error, Result};
 use crate::info::AudioInfo;
 use crate::mix::mix;
+use crate::pcm::peak_of;
 use crate::resample::Resampler;
 
 /// Largest magnitude of a sample, 30 dB above full scale. Lossy codecs overshoot by
@@ -148,7 +149,7 @@ impl MonoReader {
                 for plane in block.planes() {
                     check_samples(plane, self.frames, rate)?;
                 }
-                self.peak = self.mono.iter().fold(self.peak, |p, x| p.max(x.abs()));
+                self.peak = peak_of(self.peak, &self.mono);
                 self.frames += self.mono.len() as u64;
                 if self.frames as f64 > self.options.max_seconds * rate {
                     return Err(Error::TooLong {
@@ -190,13 +191,10 @@ impl MonoReader {
 
 /// Refuses NaN, infinities and absurd magnitudes; `offset` frames came before.
 fn check_samples(plane: &[f32], offset: u64, rate: f64) -> Result<()> {
-    // Comparisons with NaN are false. Counting instead of searching lets the
+    // Comparisons with NaN are false. To look at all instead of searching lets the
     // compiler use SIMD.
-    let good: usize = plane
-        .iter()
-        .map(|x| usize::from(x.abs() <= MAX_MAGNITUDE))
-        .sum();
-    if good == plane.len() {
+    let good = |x: &f32| x.abs() <= MAX_MAGNITUDE;
+    if plane.iter().fold(true, |all, x| all & good(x)) {
         return Ok(());
     }
     let bad = plane

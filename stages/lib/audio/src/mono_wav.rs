@@ -6,6 +6,7 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 use crate::error::Result;
+use crate::pcm::peak_of;
 use crate::peak::{PEAK_DB, PeakSpool};
 use crate::{Container, PcmSpec, PcmWriter, SampleFormat};
 
@@ -63,7 +64,7 @@ impl<W: Write + Seek> MonoWavWriter<W> {
     /// # Errors
     /// The disk is full, or no temporary file can be created.
     pub fn write(&mut self, samples: &[f32]) -> Result<()> {
-        self.peak = samples.iter().fold(self.peak, |p, x| p.max(x.abs()));
+        self.peak = peak_of(self.peak, samples);
         match &mut self.spool {
             Some(spool) => spool.push(samples),
             None => self.wav.write(samples),

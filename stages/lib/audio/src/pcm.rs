@@ -121,9 +121,10 @@ impl PcmSpec {
 #[inline]
 pub(crate) fn to_i16(sample: f32) -> i16 {
     // At this size f32 counts in ones: the sum is rounded, ties to even, in the one instruction
-    // that all processors have. 32768 has no rounding error in f32.
+    // that all processors have, and the integer stands in its lowest bits. 32768 has no rounding
+    // error in f32.
     const ONES: f32 = 1.5 * 8_388_608.0;
-    ((sample * 32_768.0).clamp(-32_768.0, 32_767.0) + ONES - ONES) as i16
+    ((sample * 32_768.0).clamp(-32_768.0, 32_767.0) + ONES).to_bits() as i16
 }
 
 /// Nearest 24-bit integer, clamped.
@@ -132,11 +133,25 @@ pub(crate) fn to_i24(sample: f32) -> i32 {
     ((sample * 8_388_608.0).round_ties_even() as i32).clamp(-0x80_0000, 0x7F_FFFF)
 }
 
+/// The largest of `peak` and the absolute values of `samples`; NaN counts as nothing.
+pub(crate) fn peak_of(peak: f32, samples: &[f32]) -> f32 {
+    // A largest value for each of some places, which the compiler keeps in SIMD registers; one for
+    // all would wait for the sample before.
+    let (blocks, rest) = samples.as_chunks::<32>();
+    let mut peaks = [peak; 32];
+    for block in blocks {
+        for (peak, x) in peaks.iter_mut().zip(block) {
+            *peak = if x.abs() > *peak { x.abs() } else { *peak };
+        }
+    }
+    let all = peaks.iter().chain(rest);
+    all.fold(peak, |peak, x| peak.max(x.abs()))
+}
+
 /// Refuses NaN and infinities; `offset` samples of the stream came before.
 pub(crate) fn check_finite(samples: &[f32], spec: &PcmSpec, offset: u64) -> Result<()> {
-    // Counting instead of searching lets the compiler use SIMD.
-    let finite: usize = samples.iter().map(|x| usize::from(x.is_finite())).sum();
-    if finite == samples.len() {
+    // To look at all instead of searching lets the compiler use SIMD.
+    if samples.iter().fold(true, |all, x| all & x.is_finite()) {
         return Ok(());
     }
     let at = samples.iter().position(|x| !x.is_finite()).unwrap_or(0);
@@ -165,6 +180,23 @@ mod tests {
         ];
         for (x, s16, s24) in rows {
             assert_eq!((to_i16(x), to_i24(x)), (s16, s24), "{x}");
+        }
+    }
+
+    #[test]
+    fn the_peak_is_the_largest_wherever_it_is() {
+        for length in [0, 1, 31, 32, 33, 100] {
+            for at in 0..length {
+                let mut samples = vec![0.25; length];
+                samples[at] = -0.5;
+                assert_eq!(peak_of(0.0, &samples), 0.5);
+                samples[at] = f32::NAN;
+                assert_eq!(
+                    peak_of(0.125, &samples),
+                    if length > 1 { 0.25 } else { 0.125 }
+                );
+            }
+            assert_eq!(peak_of(0.75, &vec![0.5; length]), 0.75);
         }
     }
 

@@ -72,8 +72,10 @@ impl Resampler {
         let before = output.len();
         if let Some(blocks) = &mut self.blocks {
             // The transform panics where its sums overflow or are NaN.
-            let absurd = |x: &&f32| x.is_nan() || x.abs() > MAX_MAGNITUDE;
-            if let Some(value) = input.iter().find(absurd) {
+            // To look at all instead of searching lets the compiler use SIMD.
+            let good = |x: &f32| x.abs() <= MAX_MAGNITUDE;
+            if !input.iter().fold(true, |all, x| all & good(x)) {
+                let value = input.iter().find(|x| !good(x)).unwrap_or(&f32::NAN);
                 return Err(Error::Resample(format!(
                     "sample {value}, expected at most ±{MAX_MAGNITUDE}"
                 )));
@@ -172,7 +174,7 @@ impl Blocks {
             .map_err(|e| fault(&e))?;
         let skip = self.delay.min(frames);
         self.delay -= skip;
-        output.extend(self.block.iter().skip(skip));
+        output.extend_from_slice(&self.block[skip..]);
         Ok(())
     }
 }

@@ -67,7 +67,7 @@ impl<W: Write + Seek> WavWriter<W> {
             start,
             header: header.len() as u64,
             data: 0,
-            bytes: Vec::with_capacity(BLOCK),
+            bytes: vec![0; BLOCK],
         })
     }
 
@@ -108,21 +108,10 @@ impl<W: Write + Seek> WavWriter<W> {
         }
         check_finite(samples, &self.spec, self.data / sample_bytes as u64)?;
         for block in samples.chunks(BLOCK / 4) {
-            self.bytes.clear();
-            match self.spec.format {
-                SampleFormat::S16 => self
-                    .bytes
-                    .extend(block.iter().flat_map(|&x| to_i16(x).to_le_bytes())),
-                SampleFormat::S24 => self.bytes.extend(block.iter().flat_map(|&x| {
-                    let [a, b, c, _] = to_i24(x).to_le_bytes();
-                    [a, b, c]
-                })),
-                SampleFormat::F32 => self
-                    .bytes
-                    .extend(block.iter().flat_map(|&x| x.to_le_bytes())),
-            }
+            let bytes = &mut self.bytes[..block.len() * sample_bytes];
+            to_bytes(block, self.spec.format, bytes);
             self.inner
-                .write_all(&self.bytes)
+                .write_all(bytes)
                 .map_err(|e| Error::io("write", e))?;
         }
         self.data = bytes;
@@ -357,6 +346,28 @@ impl<R: Read + Seek> WavReader<R> {
         let mut samples = vec![0.0; left];
         self.read(&mut samples)?;
         Ok(samples)
+    }
+}
+
+/// Floats to little-endian samples; both slices hold as many samples.
+fn to_bytes(samples: &[f32], format: SampleFormat, bytes: &mut [u8]) {
+    match format {
+        SampleFormat::S16 => {
+            for (b, &x) in bytes.as_chunks_mut::<2>().0.iter_mut().zip(samples) {
+                *b = to_i16(x).to_le_bytes();
+            }
+        }
+        SampleFormat::S24 => {
+            for (b, &x) in bytes.as_chunks_mut::<3>().0.iter_mut().zip(samples) {
+                let [low, middle, high, _] = to_i24(x).to_le_bytes();
+                *b = [low, middle, high];
+            }
+        }
+        SampleFormat::F32 => {
+            for (b, &x) in bytes.as_chunks_mut::<4>().0.iter_mut().zip(samples) {
+                *b = x.to_le_bytes();
+            }
+        }
     }
 }
 
