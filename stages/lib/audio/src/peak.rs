@@ -1,9 +1,10 @@
 //! Bringing a piece's peak to one level, without holding it in memory.
 
+use std::fs::File;
 use std::io::{Read, Seek, SeekFrom, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use tempfile::{SpooledTempFile, spooled_tempfile_in};
+use tempfile::tempfile_in;
 
 use crate::PcmWriter;
 use crate::error::{Error, Result};
@@ -11,8 +12,8 @@ use crate::error::{Error, Result};
 /// Samples per turn of the second pass.
 const BLOCK: usize = 8192;
 
-/// Bytes that wait in memory, at most: three minutes at 22,050 Hz.
-const MEMORY: usize = 1 << 24;
+/// Samples that wait in memory, at most: 16 MiB, or three minutes at 22,050 Hz.
+const MEMORY: usize = 1 << 22;
 
 /// Keeps samples until their peak is known, then writes them scaled.
 ///
@@ -20,16 +21,27 @@ const MEMORY: usize = 1 << 24;
 /// file without a name when they are many.
 #[derive(Debug)]
 pub(crate) struct PeakSpool {
-    file: SpooledTempFile,
-    bytes: Vec<u8>,
+    memory: Vec<f32>,
+    /// Most samples of `memory`.
+    limit: usize,
+    /// What came before `memory`.
+    file: Option<File>,
+    /// The folder of the file.
+    dir: PathBuf,
 }
 
 impl PeakSpool {
     /// Begins an empty spool, whose file would be on the disk of the folder `dir`.
     pub(crate) fn new(dir: &Path) -> Self {
+        Self::with_limit(dir, MEMORY)
+    }
+
+    fn with_limit(dir: &Path, limit: usize) -> Self {
         Self {
-            file: spooled_tempfile_in(MEMORY, dir),
-            bytes: Vec::new(),
+            memory: Vec::new(),
+            limit,
+            file: None,
+            dir: dir.to_owned(),
         }
     }
 
@@ -38,12 +50,32 @@ impl PeakSpool {
     /// # Errors
     /// The file cannot be created, or the disk is full.
     pub(crate) fn push(&mut self, samples: &[f32]) -> Result<()> {
-        self.bytes.clear();
-        let bytes = samples.iter().flat_map(|x| x.to_le_bytes());
-        self.bytes.extend(bytes);
-        self.file
-            .write_all(&self.bytes)
-            .map_err(|e| Error::io("write", e))
+        if self.memory.len() + samples.len() > self.limit {
+            self.spill()?;
+        }
+        self.memory.extend_from_slice(samples);
+        Ok(())
+    }
+
+    /// Moves what waits in memory to the file.
+    fn spill(&mut self) -> Result<()> {
+        let file = match &mut self.file {
+            Some(file) => file,
+            None => {
+                let file = tempfile_in(&self.dir).map_err(|e| Error::io("create", e))?;
+                self.file.insert(file)
+            }
+        };
+        let mut bytes = vec![0; 4 * BLOCK];
+        for block in self.memory.chunks(BLOCK) {
+            let bytes = &mut bytes[..4 * block.len()];
+            for (b, x) in bytes.as_chunks_mut().0.iter_mut().zip(block) {
+                *b = x.to_le_bytes();
+            }
+            file.write_all(bytes).map_err(|e| Error::io("write", e))?;
+        }
+        self.memory.clear();
+        Ok(())
     }
 
     /// Writes everything to `writer`, scaled so that `peak`, the largest absolute
@@ -62,22 +94,28 @@ impl PeakSpool {
             peak if peak > 0.0 => (target / f64::from(peak)) as f32,
             _ => 1.0,
         };
-        let read = |e| Error::io("read", e);
-        let mut file = self.file;
-        file.seek(SeekFrom::Start(0)).map_err(read)?;
-        let mut bytes = vec![0; 4 * BLOCK];
-        let mut samples = Vec::with_capacity(BLOCK);
-        loop {
-            let n = fill(&mut file, &mut bytes).map_err(read)?;
-            let whole = bytes.get(..n).unwrap_or_default();
-            if whole.is_empty() {
-                return Ok(());
+        let mut scaled = Vec::with_capacity(BLOCK);
+        if let Some(mut file) = self.file {
+            let read = |e| Error::io("read", e);
+            file.seek(SeekFrom::Start(0)).map_err(read)?;
+            let mut bytes = vec![0; 4 * BLOCK];
+            loop {
+                let n = fill(&mut file, &mut bytes).map_err(read)?;
+                let values = bytes[..n].as_chunks().0;
+                if values.is_empty() {
+                    break;
+                }
+                scaled.clear();
+                scaled.extend(values.iter().map(|b| gain * f32::from_le_bytes(*b)));
+                writer.write(&scaled)?;
             }
-            samples.clear();
-            let values = whole.chunks_exact(4);
-            samples.extend(values.map(|b| gain * f32::from_le_bytes([b[0], b[1], b[2], b[3]])));
-            writer.write(&samples)?;
         }
+        for block in self.memory.chunks(BLOCK) {
+            scaled.clear();
+            scaled.extend(block.iter().map(|x| gain * x));
+            writer.write(&scaled)?;
+        }
+        Ok(())
     }
 }
 
@@ -103,7 +141,8 @@ pub const PEAK_DB: f64 = -1.0;
 mod tests {
     use std::io::Cursor;
 
-    use crate::{MonoWavWriter, WavFormat, WavReader};
+    use super::*;
+    use crate::{Container, MonoWavWriter, PcmSpec, SampleFormat, WavFormat, WavReader};
 
     fn written(samples: &[f32], normalize: bool) -> (Vec<f32>, f32) {
         let dir = tempfile::tempdir().unwrap();
@@ -130,6 +169,27 @@ mod tests {
         let gain = scaled[5] / samples[5];
         for (a, b) in scaled.iter().zip(&samples) {
             assert!((a - gain * b).abs() < 1e-6);
+        }
+    }
+
+    #[test]
+    fn a_long_piece_waits_in_a_file() {
+        let dir = tempfile::tempdir().unwrap();
+        let samples: Vec<f32> = (0..30_000).map(|i| (i as f32 * 0.1).sin()).collect();
+        for (limit, step) in [(0, 1_000), (999, 1_000), (9_000, 1_000), (8_999, 17)] {
+            let mut spool = PeakSpool::with_limit(dir.path(), limit);
+            for block in samples.chunks(step) {
+                spool.push(block).unwrap();
+            }
+            assert!(spool.file.is_some());
+            let mut file = Cursor::new(Vec::new());
+            let spec = PcmSpec::mono(8000, SampleFormat::F32);
+            let mut writer = PcmWriter::new(&mut file, Container::Wav, spec).unwrap();
+            spool.write_to(&mut writer, 1.0, 0.0).unwrap();
+            writer.finish().unwrap();
+            file.set_position(0);
+            let read = WavReader::new(file).unwrap().read_all(1 << 20).unwrap();
+            assert!(read == samples, "limit {limit}");
         }
     }
 
