@@ -177,14 +177,36 @@ struct Identity(Arc<Mutex<Running>>);
 
 struct Running {
     hasher: blake3::Hasher,
-    /// Bytes that are not hashed yet: BLAKE3 is fastest on long runs.
+    /// Bytes that are not hashed yet, fewer than a run.
     bytes: Vec<u8>,
 }
 
-/// Bytes that are hashed at once.
-const RUN: usize = 64 * 1024;
+/// Bytes that are hashed at once: BLAKE3 is fastest on long runs of one power of two.
+const RUN: usize = 128 * 1024;
 
 impl Running {
+    fn push(&mut self, samples: &[f32]) {
+        // So that every run is a whole one: a sample never lies across two.
+        for samples in samples.chunks(RUN / 4) {
+            let fitting = samples.len().min((RUN - self.bytes.len()) / 4);
+            let (now, later) = samples.split_at(fitting);
+            self.append(now);
+            if self.bytes.len() == RUN {
+                self.hash();
+            }
+            self.append(later);
+        }
+    }
+
+    fn append(&mut self, samples: &[f32]) {
+        let begin = self.bytes.len();
+        self.bytes.resize(begin + 4 * samples.len(), 0);
+        let new = self.bytes[begin..].as_chunks_mut().0;
+        for (bytes, x) in new.iter_mut().zip(samples) {
+            *bytes = x.to_le_bytes();
+        }
+    }
+
     fn hash(&mut self) {
         self.hasher.update(&self.bytes);
         self.bytes.clear();
@@ -193,18 +215,16 @@ impl Running {
 
 impl Identity {
     fn of(reader: &mut MonoReader) -> Self {
-        let mut hasher = blake3::Hasher::new_derive_key(IDENTITY_CONTEXT);
-        hasher.update(&reader.info().rate.to_le_bytes());
-        let bytes = Vec::with_capacity(2 * RUN);
+        let hasher = blake3::Hasher::new_derive_key(IDENTITY_CONTEXT);
+        let rate = reader.info().rate.to_le_bytes();
+        let mut bytes = Vec::with_capacity(RUN);
+        // At the head of the first run, or else all runs would begin out of step.
+        bytes.extend(rate);
         let running = Arc::new(Mutex::new(Running { hasher, bytes }));
         let tap = Arc::clone(&running);
         reader.on_source(move |samples| {
             let mut running = tap.lock().unwrap_or_else(PoisonError::into_inner);
-            let bytes = samples.iter().flat_map(|x| x.to_le_bytes());
-            running.bytes.extend(bytes);
-            if running.bytes.len() >= RUN {
-                running.hash();
-            }
+            running.push(samples);
         });
         Self(running)
     }
