@@ -354,12 +354,15 @@ fn stat_of(meta: &fs::Metadata) -> Stat {
     }
 }
 
-/// The same of what the kernel fills in; the widths of its fields differ between systems.
+/// The same of what the kernel fills in.
+#[allow(
+    clippy::unnecessary_cast,
+    clippy::useless_conversion,
+    reason = "the widths of its fields differ between systems"
+)]
 fn stat_of_unix(stat: &rustix::fs::Stat) -> Stat {
-    let nanos = |seconds: i64, nanos: i64| {
-        let nanos = seconds.saturating_mul(1_000_000_000).saturating_add(nanos);
-        Nanos::from(nanos)
-    };
+    let nanos =
+        |seconds: i64, nanos: i64| seconds.saturating_mul(1_000_000_000).saturating_add(nanos);
     Stat {
         dev: stat.st_dev as u64,
         ino: stat.st_ino,

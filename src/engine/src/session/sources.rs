@@ -14,6 +14,9 @@ use crate::error::EngineError;
 use crate::scan::{Listing, Look, list};
 use crate::store::{HashOptions, StatSig, StoreError};
 
+/// A file that a parameter names, and its state.
+type Seen = (PathBuf, Result<StatSig, StoreError>);
+
 /// What a request needs of the disk.
 #[derive(Debug)]
 pub struct Sources {
@@ -23,7 +26,7 @@ pub struct Sources {
     /// Source → its files, once they have been read.
     read: Option<BTreeMap<usize, Vec<SourceFile>>>,
     /// (stage, file parameter) → the file and its state.
-    pub(super) params: BTreeMap<(usize, &'static str), (PathBuf, Result<StatSig, StoreError>)>,
+    pub(super) params: BTreeMap<(usize, &'static str), Seen>,
     /// Digest of all that was seen, if it vouches for the contents.
     pub(crate) state: Option<Digest>,
     /// Digest of the commits that were known before anything was looked up.

@@ -6,8 +6,9 @@ use std::path::{Path, PathBuf};
 
 use tempfile::tempfile_in;
 
-use crate::PcmWriter;
 use crate::error::{Error, Result};
+use crate::wav::to_bytes;
+use crate::{PcmWriter, SampleFormat};
 
 /// Samples per turn of the second pass.
 const BLOCK: usize = 8192;
@@ -69,9 +70,7 @@ impl PeakSpool {
         let mut bytes = vec![0; 4 * BLOCK];
         for block in self.memory.chunks(BLOCK) {
             let bytes = &mut bytes[..4 * block.len()];
-            for (b, x) in bytes.as_chunks_mut().0.iter_mut().zip(block) {
-                *b = x.to_le_bytes();
-            }
+            to_bytes(block, SampleFormat::F32, bytes);
             file.write_all(bytes).map_err(|e| Error::io("write", e))?;
         }
         self.memory.clear();
@@ -142,7 +141,7 @@ mod tests {
     use std::io::Cursor;
 
     use super::*;
-    use crate::{Container, MonoWavWriter, PcmSpec, SampleFormat, WavFormat, WavReader};
+    use crate::{Container, MonoWavWriter, PcmSpec, WavFormat, WavReader};
 
     fn written(samples: &[f32], normalize: bool) -> (Vec<f32>, f32) {
         let dir = tempfile::tempdir().unwrap();

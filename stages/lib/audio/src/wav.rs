@@ -350,7 +350,7 @@ impl<R: Read + Seek> WavReader<R> {
 }
 
 /// Floats to little-endian samples; both slices hold as many samples.
-fn to_bytes(samples: &[f32], format: SampleFormat, bytes: &mut [u8]) {
+pub(crate) fn to_bytes(samples: &[f32], format: SampleFormat, bytes: &mut [u8]) {
     match format {
         SampleFormat::S16 => {
             for (b, &x) in bytes.as_chunks_mut::<2>().0.iter_mut().zip(samples) {
