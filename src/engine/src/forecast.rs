@@ -1,7 +1,8 @@
 //! What a run is going to cost, before it begins.
 //!
-//! From history: seconds and bytes per byte read of the stage's latest actions. Without history,
-//! from the stage's own guess by how much the source files hold.
+//! From history: what the stage's actions in the cache took, of this request if these are more than
+//! what is to be done, else of each item the latest. Without history, from the stage's own guess by
+//! how much the source files hold.
 
 use std::collections::BTreeMap;
 
@@ -9,7 +10,8 @@ use serde::{Deserialize, Serialize};
 use stage_core::Part;
 
 use crate::error::EngineError;
-use crate::session::{Session, State};
+use crate::session::{Node, Session, State};
+use crate::store::{Artifact, Rate};
 
 /// What is expected of one stage.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -89,10 +91,7 @@ impl Session<'_> {
         }
         for ((stage, part), (actions, extent)) in work {
             let def = &self.graph().stages[stage];
-            let rate = self
-                .project
-                .store
-                .rate(&self.project.name, &def.name, part)?;
+            let rate = self.rate(stage, part, actions)?;
             let (seconds, bytes, from_history) = if rate.actions > 0 {
                 let share = actions as f64 / rate.actions as f64;
                 (rate.seconds * share, rate.output_bytes as f64 * share, true)
@@ -122,6 +121,25 @@ impl Session<'_> {
             seconds,
             bytes,
         })
+    }
+
+    /// How fast a stage's part was. To ask the index of every item takes longer than all else that
+    /// one new file needs.
+    fn rate(&self, stage: usize, part: Part, to_do: u64) -> Result<Rate, EngineError> {
+        let mut rate = Rate::default();
+        let fresh = |node: &&Node| {
+            (node.stage, node.part) == (stage, part) && node.state == State::Fresh
+        };
+        for node in self.nodes.iter().filter(fresh) {
+            rate.actions += 1;
+            rate.seconds += node.seconds;
+            rate.output_bytes += node.artifact.as_ref().map_or(0, Artifact::size);
+        }
+        if rate.actions < to_do {
+            let stage = &self.graph().stages[stage].name;
+            rate = self.project.store.rate(&self.project.name, stage, part)?;
+        }
+        Ok(rate)
     }
 
     /// Number of actions at a time.

@@ -56,8 +56,10 @@ pub(crate) struct Worker {
     input: ChildStdin,
     messages: Messages,
     complaints: Arc<Mutex<Vec<u8>>>,
-    /// Machine class of what it computes.
-    pub(crate) class: String,
+    /// The program, for people.
+    shown: String,
+    /// Whether it said hello.
+    greeted: bool,
 }
 
 /// What a worker says, read by whoever waits for it: a thread between them would cost more than a
@@ -164,9 +166,9 @@ const KEEP: [(&str, &str); 2] = [
 const LAST_WORDS: usize = 4096;
 
 impl Worker {
-    /// Starts `program` and hears its hello.
+    /// Starts `program`; [`Worker::greet`] hears its hello.
     pub(crate) fn start(program: &Program) -> Result<Self, StageError> {
-        let shown = program.path.display();
+        let shown = program.path.display().to_string();
         let mut command = Command::new(&program.path);
         if [SPIN.0, "OMP_WAIT_POLICY"].map(std::env::var_os) == [None, None] {
             command.env(SPIN.0, SPIN.1);
@@ -195,26 +197,33 @@ impl Worker {
         let complaints = Arc::new(Mutex::new(Vec::new()));
         let words = Arc::clone(&complaints);
         std::thread::spawn(move || listen(errors, &words));
-        let mut worker = Self {
+        Ok(Self {
             child,
             input,
             messages: Messages::new(output),
             complaints,
-            class: String::new(),
-        };
-        match worker.messages.next(HELLO) {
-            Ok(FromWorker::Hello {
-                protocol, class, ..
-            }) if protocol == PROTOCOL => {
-                worker.class = class;
-                Ok(worker)
+            shown,
+            greeted: false,
+        })
+    }
+
+    /// Waits until it has said that it is ready and speaks our language.
+    pub(crate) fn greet(&mut self) -> Result<(), StageError> {
+        if self.greeted {
+            return Ok(());
+        }
+        let shown = self.shown.clone();
+        match self.messages.next(HELLO) {
+            Ok(FromWorker::Hello { protocol, .. }) if protocol == PROTOCOL => {
+                self.greeted = true;
+                Ok(())
             }
             Ok(_) => Err(StageError::Environment(format!(
                 "`{shown}` speaks another protocol than {PROTOCOL}: it is of another build"
             ))),
             Err(_) => Err(StageError::Environment(format!(
                 "`{shown}` did not start: {}",
-                worker.epitaph()
+                self.epitaph()
             ))),
         }
     }

@@ -277,12 +277,13 @@ fn gather(folders: &mut [Option<Folder>], index: usize, files: &mut Vec<(Found, 
         let path = folder.path.join(name);
         Found {
             extension: extension(name).map_or_else(String::new, lower),
-            name: folder.prefix.clone() + &show(name),
+            name: show(&folder.prefix, name),
             hides_files: oddity.as_ref().is_some_and(|odd| odd.hides_files),
             unusable: oddity.map(|odd| odd.reason),
             path,
         }
     };
+    files.reserve(folder.files.iter().map(|part| part.files.len()).sum());
     for file in folder.files.into_iter().flat_map(|part| part.files) {
         files.push((found(&file.name, None), file.look));
     }
@@ -431,7 +432,7 @@ impl Walk<'_, '_> {
     fn other(&mut self, path: &Path, prefix: &str, name: &OsStr, wanted: bool) -> Option<What> {
         match self.fs.stat(path) {
             Ok(stat) if stat.kind == FileKind::Dir => {
-                let prefix = format!("{prefix}{}/", show(name));
+                let prefix = show(prefix, name) + "/";
                 Some(self.subfolder(path, prefix, (stat.dev, stat.ino)))
             }
             Ok(stat) if stat.kind == FileKind::File => wanted.then(|| {
@@ -470,7 +471,7 @@ impl Walk<'_, '_> {
         if self.include.is_empty() && self.exclude.is_empty() {
             return Some(true);
         }
-        let shown = prefix.to_owned() + &show(name);
+        let shown = show(prefix, name);
         if self.exclude.is_match(&shown) {
             return None;
         }
@@ -519,16 +520,22 @@ fn extension(name: &OsStr) -> Option<&OsStr> {
 }
 
 fn lower(extension: &OsStr) -> String {
-    extension.to_string_lossy().to_lowercase()
+    let extension = extension.to_string_lossy();
+    if extension.is_ascii() {
+        return extension.to_ascii_lowercase();
+    }
+    extension.to_lowercase()
 }
 
-/// A name for people; distinct bytes give distinct names.
-fn show(name: &OsStr) -> String {
+/// A name for people, after `prefix`; distinct bytes give distinct names.
+fn show(prefix: &str, name: &OsStr) -> String {
+    let mut text = String::with_capacity(prefix.len() + name.len());
+    text.push_str(prefix);
     if let Some(plain) = name.to_str().filter(|name| !name.contains('\\')) {
-        return plain.to_owned();
+        text.push_str(plain);
+        return text;
     }
     let bytes = name.as_encoded_bytes();
-    let mut text = String::with_capacity(bytes.len());
     for chunk in bytes.utf8_chunks() {
         // A name that spells such an escape itself must not look like another.
         text.push_str(&chunk.valid().replace("\\x", "\\x5Cx"));

@@ -15,7 +15,8 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use stage_core::{Cancel, Digest, FailureClass, Part, SOURCE_FILE, Tree};
+use rayon::slice::ParallelSliceMut;
+use stage_core::{Cancel, Digest, FailureClass, Host, Part, SOURCE_FILE, Tree};
 
 use crate::error::EngineError;
 use crate::event::{Ending, Observer, RunEvent, Who};
@@ -54,6 +55,11 @@ impl Session<'_> {
         }
         let started = now_millis();
         let clock = Instant::now();
+        let pool = workers::Pool::new(self.project);
+        if self.needs_worker() {
+            // It starts while this process is still busy with its books.
+            pool.prepare(Host::Worker);
+        }
         let recorded = !self.has_work() && self.is_recorded(&self.used())?;
         if !recorded {
             match self.hold(cancel) {
@@ -77,8 +83,7 @@ impl Session<'_> {
                 .as_ref()
                 .map(|dir| dir.join(run.to_string()));
             self.record_start(run, started)?;
-            self.work(observer, cancel, &origin, run_dir)?;
-            self.project.store.flush()?;
+            self.work(observer, cancel, &origin, run_dir, pool)?;
         }
         let summary = self.summary(cancel.is_set(), clock.elapsed().as_secs_f64());
         if !recorded {
@@ -99,6 +104,17 @@ impl Session<'_> {
             _ => !node.state.is_settled(),
         };
         self.nodes.iter().any(wanted)
+    }
+
+    /// Whether there is an item to be done by a worker of this program.
+    fn needs_worker(&self) -> bool {
+        let stages = &self.graph().stages;
+        self.nodes.iter().any(|node| {
+            node.part == Part::Item
+                && node.state == State::Stale
+                && self.is_wanted(node)
+                && stages[node.stage].stage.host(Part::Item) == Host::Worker
+        })
     }
 
     /// Whether a stale action is to be done: all, unless lost objects are to be made again.
@@ -185,6 +201,7 @@ impl Session<'_> {
         cancel: &Cancel,
         origin: &Arc<Origin>,
         run_dir: Option<PathBuf>,
+        pool: workers::Pool<'_>,
     ) -> Result<(), EngineError> {
         let jobs = self.jobs();
         let project = self.project;
@@ -197,7 +214,7 @@ impl Session<'_> {
             threads: jobs,
             run_dir,
             again_failed: self.request.retry_failed,
-            pool: workers::Pool::new(project),
+            pool,
             turns: workers::Turns::new(jobs),
         };
         // One job at a time stays in order.
@@ -228,9 +245,14 @@ impl Session<'_> {
     fn record_start(&self, run: Ulid, started: u64) -> Result<(), EngineError> {
         let store = &self.project.store;
         store.hold_run(run)?;
-        let names = self.counts();
-        let stages = names.into_iter().map(|(name, _)| RunStage {
-            stage: name.to_owned(),
+        let mut demanded = vec![false; self.graph().stages.len()];
+        for node in &self.nodes {
+            demanded[node.stage] = true;
+        }
+        let stages = self.graph().stages.iter().zip(demanded);
+        let stages = stages.filter(|(_, demanded)| *demanded);
+        let stages = stages.map(|(stage, _)| RunStage {
+            stage: stage.name.clone(),
             ..RunStage::default()
         });
         let record = RunRecord {
@@ -253,7 +275,7 @@ impl Session<'_> {
             used.entry(node.stage).or_default().extend(artifact);
         }
         for artifacts in used.values_mut() {
-            artifacts.sort_unstable();
+            artifacts.par_sort_unstable();
             artifacts.dedup();
         }
         used
@@ -335,8 +357,8 @@ struct Books<'a, 'p> {
     ready: BTreeSet<(Reverse<usize>, NodeIndex)>,
     /// Key → actions with this key that wait for the one that is out.
     out: HashMap<Digest, Vec<NodeIndex>>,
-    /// Action → those to look at when it is settled.
-    below: HashMap<NodeIndex, Vec<NodeIndex>>,
+    /// Actions, and those to look at when they are settled, in order.
+    below: Vec<(NodeIndex, NodeIndex)>,
     /// Actions that wait for another's artifact to be made again.
     remade_for: HashMap<NodeIndex, Vec<NodeIndex>>,
     running: usize,
@@ -354,16 +376,17 @@ impl<'a, 'p> Books<'a, 'p> {
         cancel: &'a Cancel,
         most: usize,
     ) -> Self {
-        let mut below: HashMap<NodeIndex, Vec<NodeIndex>> = HashMap::new();
+        let mut below = Vec::with_capacity(session.nodes.len());
         let mut ready = BTreeSet::new();
         for (index, node) in session.nodes.iter().enumerate() {
             if let Some(above) = node.upstream {
-                below.entry(above).or_default().push(index);
+                below.push((above, index));
             }
             if node.state == State::Stale && session.is_wanted(node) {
                 ready.insert((Reverse(node.stage), index));
             }
         }
+        below.sort_unstable();
         let stages = session.graph().stages.len();
         let running_in = vec![0; stages];
         let mut closure: Vec<BTreeSet<usize>> = Vec::with_capacity(stages);
@@ -604,7 +627,12 @@ impl<'a, 'p> Books<'a, 'p> {
             self.session.nodes[node].state = State::Waiting;
             self.look(node)?;
         }
-        for node in self.below.get(&index).cloned().unwrap_or_default() {
+        let begin = self.below.partition_point(|(above, _)| *above < index);
+        for at in begin..self.below.len() {
+            let (above, node) = self.below[at];
+            if above != index {
+                break;
+            }
             if self.session.nodes[node].state == State::Waiting {
                 self.look(node)?;
             }

@@ -22,24 +22,43 @@ impl<'a> Pool<'a> {
         }
     }
 
+    /// Starts a worker of this host for the first job to come.
+    pub(super) fn prepare(&self, host: Host) {
+        // Whoever needs one meets the error again, and tells it.
+        if let Ok(worker) = Worker::start(&self.program(host)) {
+            self.put(host, worker);
+        }
+    }
+
     /// An idle worker of this host, or a new one.
     pub(super) fn take(&self, host: Host) -> Result<Worker, StageError> {
-        let name = name(host);
+        let mut worker = match self.idle(host) {
+            Some(worker) => worker,
+            None => Worker::start(&self.program(host))?,
+        };
+        worker.greet()?;
+        Ok(worker)
+    }
+
+    fn idle(&self, host: Host) -> Option<Worker> {
         let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
-        while let Some(mut worker) = idle.get_mut(name).and_then(Vec::pop) {
+        let idle = idle.get_mut(name(host))?;
+        while let Some(mut worker) = idle.pop() {
             if worker.is_usable() {
-                return Ok(worker);
+                return Some(worker);
             }
         }
-        drop(idle);
-        let program = match host {
+        None
+    }
+
+    fn program(&self, host: Host) -> Program {
+        match host {
             Host::Engine | Host::Worker => self.project.worker.clone(),
             Host::Program(name) => Program {
                 path: self.project.programs.join(name),
                 args: Vec::new(),
             },
-        };
-        Worker::start(&program)
+        }
     }
 
     /// Puts a worker back for the next job.

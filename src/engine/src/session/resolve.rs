@@ -361,7 +361,7 @@ impl Session<'_> {
         // Only a stage that reads source files says what an item is.
         if node.part == Part::Item
             && node.upstream.is_none()
-            && let Some(entry) = artifact.tree().get(IDENTITY)
+            && let Some(entry) = artifact.get(IDENTITY)
         {
             node.identity = entry.digest;
         }

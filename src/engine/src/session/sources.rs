@@ -155,8 +155,10 @@ impl Sources {
         let mut all = BTreeMap::new();
         for (index, listing) in std::mem::take(&mut self.listed) {
             let takes = taking(graph, &self.demand, index);
-            let (mut files, mut looks) = (Vec::new(), Vec::new());
-            for (found, look) in listing.files() {
+            let found = listing.files();
+            let mut files = Vec::with_capacity(found.len());
+            let mut looks = Vec::with_capacity(found.len());
+            for (found, look) in found {
                 // Work without the files of a folder that cannot be listed would pass for work on
                 // all of them.
                 let taken = look.is_some() || found.hides_files || takes(&found.extension);
@@ -226,19 +228,14 @@ fn digest(
             .collect()
     };
     let mut vouched = true;
-    let mut first: HashMap<(Digest, String), u32> = HashMap::with_capacity(wanted.len());
-    for ((index, digest), seen) in wanted.into_iter().zip(digests).zip(sigs) {
-        let file = &mut files[index];
+    for ((index, digest), seen) in wanted.iter().zip(digests).zip(sigs) {
+        let file = &mut files[*index];
         match digest {
             Ok((_, None, _)) => file.unread = true,
             Ok((sig, Some(digest), own_vouched)) => {
                 vouched &= own_vouched && seen == Some(sig);
                 file.digest = Some(digest);
                 file.sig = Some(sig);
-                let own = u32::try_from(index).unwrap_or(u32::MAX);
-                let key = (digest, file.found.extension.clone());
-                let before = *first.entry(key).or_insert(own);
-                file.duplicate_of = (before != own).then_some(before);
             }
             Err(StoreError::Cancelled) => return Err(StoreError::Cancelled.into()),
             Err(error) => {
@@ -247,5 +244,26 @@ fn digest(
             }
         }
     }
+    find_duplicates(files, &wanted);
     Ok(vouched)
+}
+
+/// Notes which of the files that `wanted` names are others over again.
+fn find_duplicates(files: &mut [SourceFile], wanted: &[usize]) {
+    let mut first: HashMap<(Digest, &str), u32> = HashMap::with_capacity(wanted.len());
+    let mut duplicates = Vec::new();
+    for index in wanted {
+        let file = &files[*index];
+        if let Some(digest) = file.digest {
+            let own = u32::try_from(*index).unwrap_or(u32::MAX);
+            let key = (digest, file.found.extension.as_str());
+            let before = *first.entry(key).or_insert(own);
+            if before != own {
+                duplicates.push((*index, before));
+            }
+        }
+    }
+    for (index, before) in duplicates {
+        files[index].duplicate_of = Some(before);
+    }
 }

@@ -130,11 +130,21 @@ impl Artifact {
         &self.packed
     }
 
+    /// The file under `name`.
+    pub fn get(&self, name: &str) -> Option<Entry> {
+        let mut files = self.files();
+        files.find_map(|(found, entry)| (found == name).then_some(entry))
+    }
+
     /// Sum of the sizes of its files in bytes.
     pub fn size(&self) -> u64 {
+        let files = self.files();
+        files.fold(0, |sum, (_, entry)| entry.size.saturating_add(sum))
+    }
+
+    fn files(&self) -> impl Iterator<Item = (&str, Entry)> {
         let mut bytes = &*self.packed;
-        std::iter::from_fn(|| unpack_one(&mut bytes))
-            .fold(0, |sum, (_, entry)| entry.size.saturating_add(sum))
+        std::iter::from_fn(move || unpack_one(&mut bytes))
     }
 
     /// Names and files.
@@ -160,12 +170,12 @@ fn pack(tree: &Tree) -> Vec<u8> {
 fn unpack(mut bytes: &[u8]) -> Tree {
     let mut tree = BTreeMap::new();
     while let Some((name, entry)) = unpack_one(&mut bytes) {
-        tree.insert(name, entry);
+        tree.insert(name.to_owned(), entry);
     }
     Tree(tree)
 }
 
-fn unpack_one(bytes: &mut &[u8]) -> Option<(String, Entry)> {
+fn unpack_one<'a>(bytes: &mut &'a [u8]) -> Option<(&'a str, Entry)> {
     let (length, rest) = bytes.split_first_chunk::<4>()?;
     let (name, rest) = rest.split_at_checked(u32::from_le_bytes(*length) as usize)?;
     let (digest, rest) = rest.split_first_chunk::<32>()?;
@@ -177,7 +187,7 @@ fn unpack_one(bytes: &mut &[u8]) -> Option<(String, Entry)> {
         size: u64::from_le_bytes(*size),
         self_checked: *self_checked != 0,
     };
-    Some((String::from_utf8(name.to_vec()).ok()?, entry))
+    Some((std::str::from_utf8(name).ok()?, entry))
 }
 
 /// What the store remembers under an action's key.
@@ -221,8 +231,6 @@ pub struct Rate {
     pub actions: u64,
     /// Their seconds together.
     pub seconds: f64,
-    /// The bytes that they read together.
-    pub bytes: u64,
     /// The bytes of their artifacts together.
     pub output_bytes: u64,
 }

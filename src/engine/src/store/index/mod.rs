@@ -385,7 +385,7 @@ impl Index {
     /// Sums over the newest successes of a stage's part.
     pub(crate) fn rate(&self, pipeline: &str, stage: &str, part: Part) -> Result<Rate> {
         let mut statement = self.conn.prepare_cached(
-            "SELECT count(*), total(seconds), total(bytes), total(output) FROM latest
+            "SELECT count(*), total(seconds), total(output) FROM latest
              WHERE pipeline = ?1 AND stage = ?2 AND part = ?3 AND failed = 0",
         )?;
         // Sums of lengths for a forecast; `as` saturates.
@@ -393,8 +393,7 @@ impl Index {
             Ok(Rate {
                 actions: row.get::<_, i64>(0)?.cast_unsigned(),
                 seconds: row.get(1)?,
-                bytes: row.get::<_, f64>(2)? as u64,
-                output_bytes: row.get::<_, f64>(3)? as u64,
+                output_bytes: row.get::<_, f64>(2)? as u64,
             })
         })?;
         Ok(rate)
