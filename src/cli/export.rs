@@ -70,10 +70,7 @@ impl Export {
     /// the ending of what it now is; else a folder.
     fn place_of(&self, item: &str, artifact: &Artifact) -> PathBuf {
         let tree = artifact.tree();
-        let mut names = tree
-            .0
-            .keys()
-            .filter(|name| name.as_str() != stage_core::IDENTITY);
+        let mut names = tree.files().map(|(name, _)| name);
         match (names.next(), names.next()) {
             (Some(only), None) => {
                 let extension = Path::new(only).extension().unwrap_or_default();
@@ -113,11 +110,7 @@ pub(crate) fn copy_out(
     out: &Path,
 ) -> Result<usize, Failure> {
     let tree = artifact.tree();
-    let result_files: Vec<_> = tree
-        .0
-        .iter()
-        .filter(|(name, _)| name.as_str() != stage_core::IDENTITY)
-        .collect();
+    let result_files: Vec<_> = tree.files().collect();
     let single = result_files.len() == 1 && out.extension().is_some() && !out.is_dir();
     for (name, entry) in &result_files {
         let to = if single {

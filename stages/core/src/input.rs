@@ -11,12 +11,6 @@ use crate::{Digest, StageError, Tree};
 /// The name under which a source's file stands in its tree.
 pub const SOURCE_FILE: &str = "file";
 
-/// A file that a stage which reads source files may add to its artifact: its content says what the
-/// item *is*, whatever the parameters and tags (for sound: a digest of the samples as decoded).
-/// Its digest is then the item's [`ItemInput::source`] downstream, so that a choice that hangs on
-/// the item, such as its split, survives a change of parameters or of a tag.
-pub const IDENTITY: &str = "identity";
-
 /// One artifact, readable by name.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Input {
@@ -74,8 +68,8 @@ impl Input {
 /// One item of a set: an artifact, and which source file it came from.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct ItemInput {
-    /// What the item is, whatever the parameters: the digest of [`IDENTITY`] if the stage that read
-    /// the source file wrote one, else of the source file's bytes. In an item part, where it is
+    /// What the item is, whatever the parameters: [`Tree::identity`] if the stage that read
+    /// the source file gave one, else of the source file's bytes. In an item part, where it is
     /// not part of the key, the digest of the input artifact.
     pub source: Digest,
     /// What [`crate::Stage::labels`] made of the item's path, if anything. The path itself is not

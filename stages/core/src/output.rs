@@ -14,6 +14,7 @@ pub struct Output {
     /// Created files, and whether their format checks itself.
     created: BTreeMap<String, bool>,
     linked: BTreeMap<String, Entry>,
+    identity: Option<Digest>,
 }
 
 impl Output {
@@ -23,7 +24,13 @@ impl Output {
             dir: dir.into(),
             created: BTreeMap::new(),
             linked: BTreeMap::new(),
+            identity: None,
         }
+    }
+
+    /// Says what the item is, see [`Tree::identity`]. An artifact without a file has none.
+    pub fn identify(&mut self, identity: Digest) {
+        self.identity = Some(identity);
     }
 
     /// The folder.
@@ -104,6 +111,9 @@ impl Output {
             tree.0.insert(name.clone(), entry);
             written.push(name);
         }
+        if let (Some(identity), Some(entry)) = (self.identity, tree.0.values().next().copied()) {
+            tree.0.insert(Tree::identity_name(identity), entry);
+        }
         Ok((tree, written))
     }
 
@@ -121,7 +131,7 @@ impl Output {
     }
 
     fn check_name(&self, name: &str) -> Result<(), StageError> {
-        if !Tree::is_name(name) {
+        if !Tree::is_name(name) || Tree::identity_in(name).is_some() {
             return Err(StageError::Environment(format!(
                 "`{name}` cannot name a file of an artifact"
             )));
@@ -155,8 +165,13 @@ mod tests {
         out.link("c", &input, "o").unwrap();
         assert!(out.write("a/b", b"").is_err(), "taken");
         assert!(out.link("../x", &input, "o").is_err(), "climbs");
+        out.identify(Digest::of(b"me"));
         let (tree, written) = out.seal().unwrap();
         assert_eq!(written, ["a/b"]);
+        assert_eq!(tree.identity(), Some(Digest::of(b"me")));
+        let names: Vec<_> = tree.files().map(|(name, _)| name.as_str()).collect();
+        assert_eq!(names, ["a/b", "c"]);
+        assert_eq!(tree.size(), 6);
         assert_eq!(tree.get("a/b").unwrap().digest, Digest::of(b"abc"));
         assert_eq!(tree.get("c").unwrap().digest, Digest::of(b"xyz"));
     }

@@ -23,6 +23,9 @@ pub struct Entry {
     pub self_checked: bool,
 }
 
+/// How the name begins that says what an item is, see [`Tree::identity`].
+const IDENTITY: &str = "identity/";
+
 /// Names → files, sorted by name.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
@@ -60,9 +63,35 @@ impl Tree {
 
     /// Sum of the sizes in bytes.
     pub fn size(&self) -> u64 {
-        self.0
-            .values()
-            .fold(0, |sum, entry| sum.saturating_add(entry.size))
+        self.files()
+            .fold(0, |sum, (_, entry)| sum.saturating_add(entry.size))
+    }
+
+    /// Names and files, but for the name that [`Tree::identity`] reads.
+    pub fn files(&self) -> impl Iterator<Item = (&String, &Entry)> {
+        let files = self.0.iter();
+        files.filter(|(name, _)| Self::identity_in(name).is_none())
+    }
+
+    /// What the item *is*, whatever the parameters and tags (for sound: a digest of the samples as
+    /// decoded), if the stage that read it from a source said so ([`crate::Output::identify`]).
+    /// Downstream it is the item's [`crate::ItemInput::source`], so that a choice that hangs on the
+    /// item, such as its split, survives a change of parameters or of a tag.
+    ///
+    /// It stands in a name of a file that has another name, too: a file of its own would double
+    /// the work of publishing a small artifact.
+    pub fn identity(&self) -> Option<Digest> {
+        self.0.keys().find_map(|name| Self::identity_in(name))
+    }
+
+    /// The identity that a name says, if it is such a name.
+    pub fn identity_in(name: &str) -> Option<Digest> {
+        name.strip_prefix(IDENTITY)?.parse().ok()
+    }
+
+    /// The name that says an identity.
+    pub(crate) fn identity_name(identity: Digest) -> String {
+        format!("{IDENTITY}{identity}")
     }
 
     /// Whether `name` may stand in a tree: relative, no empty, `.` or `..` component.

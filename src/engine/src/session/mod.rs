@@ -147,7 +147,7 @@ pub(crate) struct Node {
     pub(crate) state: State,
     pub(crate) key: Option<Digest>,
     pub(crate) artifact: Option<Artifact>,
-    /// What the item is, whatever the parameters (see [`stage_core::IDENTITY`]).
+    /// What the item is, whatever the parameters (see [`stage_core::Tree::identity`]).
     pub(crate) identity: Digest,
     /// Seconds that it took, now or when it was cached.
     pub(crate) seconds: f64,

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use rayon::prelude::*;
-use stage_core::{Cancel, Digest, Entry, FailureClass, IDENTITY, Part, canonical_json};
+use stage_core::{Cancel, Digest, Entry, FailureClass, Part, canonical_json};
 
 use super::demand::Demand;
 use super::gather::{Gathered, Readiness};
@@ -361,9 +361,9 @@ impl Session<'_> {
         // Only a stage that reads source files says what an item is.
         if node.part == Part::Item
             && node.upstream.is_none()
-            && let Some(entry) = artifact.get(IDENTITY)
+            && let Some(identity) = artifact.identity()
         {
-            node.identity = entry.digest;
+            node.identity = identity;
         }
         node.artifact = Some(artifact);
         node.state = state;

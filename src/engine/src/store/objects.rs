@@ -200,7 +200,7 @@ impl Objects {
     /// All files of an artifact, checked, as a stage is given them.
     pub(crate) fn input(&self, tree: &Tree) -> Result<Input> {
         let mut paths = BTreeMap::new();
-        for (name, entry) in &tree.0 {
+        for (name, entry) in tree.files() {
             paths.insert(name.clone(), self.checked(entry)?);
         }
         Ok(Input {

@@ -130,19 +130,20 @@ impl Artifact {
         &self.packed
     }
 
-    /// The file under `name`.
-    pub fn get(&self, name: &str) -> Option<Entry> {
-        let mut files = self.files();
-        files.find_map(|(found, entry)| (found == name).then_some(entry))
+    /// See [`Tree::identity`].
+    pub fn identity(&self) -> Option<Digest> {
+        self.names().find_map(|(name, _)| Tree::identity_in(name))
     }
 
     /// Sum of the sizes of its files in bytes.
     pub fn size(&self) -> u64 {
-        let files = self.files();
-        files.fold(0, |sum, (_, entry)| entry.size.saturating_add(sum))
+        let files = self.names();
+        files
+            .filter(|(name, _)| Tree::identity_in(name).is_none())
+            .fold(0, |sum, (_, entry)| entry.size.saturating_add(sum))
     }
 
-    fn files(&self) -> impl Iterator<Item = (&str, Entry)> {
+    fn names(&self) -> impl Iterator<Item = (&str, Entry)> {
         let mut bytes = &*self.packed;
         std::iter::from_fn(move || unpack_one(&mut bytes))
     }

@@ -24,7 +24,7 @@ use engine::{
 };
 use serde::{Deserialize, Serialize};
 use stage_core::{
-    Cancel, Context, IDENTITY, Inputs, ItemInput, Kind, KindEntry, Output, ParamError, Part, Port,
+    Cancel, Context, Inputs, ItemInput, Kind, KindEntry, Output, ParamError, Part, Port,
     PortTakes, Registry, SOURCE_FILE, Stage, StageError,
 };
 
@@ -73,10 +73,7 @@ impl Stage for Read {
         if body.contains("bad") {
             return Err(StageError::content("it holds `bad`"));
         }
-        out.write(
-            IDENTITY,
-            stage_core::Digest::of(body.as_bytes()).to_hex().as_bytes(),
-        )?;
+        out.identify(stage_core::Digest::of(body.as_bytes()));
         let body = if self.upper {
             body.to_uppercase()
         } else {
