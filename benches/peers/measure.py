@@ -42,13 +42,22 @@ class Row:
 
 @dataclass
 class Took:
-    """A command's wall time in seconds and its largest resident set in MB."""
+    """A command's wall time in seconds."""
 
     seconds: float
-    megabytes: float
 
 
 FIGURES = {}
+
+# Runs a command and prints the largest resident set of it and its children. A process begins with
+# that of the one that started it, so this one has to be small.
+PEAK = """
+import os, subprocess, sys
+child = subprocess.Popen(sys.argv[1:], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+_, status, usage = os.wait4(child.pid, 0)
+print(usage.ru_maxrss)
+sys.exit(os.waitstatus_to_exitcode(status))
+"""
 
 
 def figure(name):
@@ -70,15 +79,20 @@ def call(command, cwd, env=None):
             stdout=said,
             stderr=subprocess.STDOUT,
         )
-        _, status, usage = os.wait4(process.pid, 0)
+        process.wait()
         seconds = time.monotonic() - begun
-        process.returncode = os.waitstatus_to_exitcode(status)
         if process.returncode != 0:
             said.seek(0)
             tail = said.read()[-2000:].decode(errors="replace")
             sys.exit(f"{command} in {cwd} gave {process.returncode}:\n{tail}")
-    unit = 1024 if platform.system() == "Linux" else 1024 * 1024
-    return Took(seconds, usage.ru_maxrss / unit)
+    return Took(seconds)
+
+
+def peak(command, cwd):
+    """The largest resident set of a command in MB."""
+    words = [sys.executable, "-I", "-S", "-c", PEAK, *(str(part) for part in command)]
+    said = subprocess.run(words, cwd=cwd, check=True, capture_output=True, text=True).stdout
+    return int(said) / (1024 if platform.system() == "Linux" else 1024 * 1024)
 
 
 def paired(rounds, *commands):
@@ -92,10 +106,6 @@ def paired(rounds, *commands):
 
 def median(taken):
     return statistics.median(took.seconds for took in taken)
-
-
-def peak(taken):
-    return max(took.megabytes for took in taken)
 
 
 def ratio_of(mine, theirs):
@@ -177,10 +187,10 @@ AS_PEERS = {
 }
 
 
-def of_music(options, name, **params):
-    """A project over 48 minutes of music."""
-    corpus = options.work / "music"
-    music(corpus)
+def of_music(options, name, minutes=48, **params):
+    """A project over minutes of music, three a file."""
+    corpus = options.work / ("music" if minutes == 48 else f"music-{minutes}")
+    music(corpus, minutes, minutes // 3)
     return Ours(options, options.work / name, corpus=corpus, **params)
 
 
@@ -194,7 +204,7 @@ def dvc_project(folder):
         two = ["stage", "add", "-q", "-n", "two", "-d", "one.txt", "-o", "two.txt"]
         call([DVC, *two, "wc -l < one.txt > two.txt"], folder)
         call([DVC, "repro", "-q"], folder)
-    return lambda: call([DVC, "repro", "-q"], folder)
+    return [DVC, "repro", "-q"]
 
 
 def xvc_project(folder):
@@ -211,7 +221,7 @@ def xvc_project(folder):
         call([*step, "dependency", "--step-name", "two", "--file", "one.txt"], folder)
         call([*step, "output", "--step-name", "two", "--output-file", "two.txt"], folder)
         call([*XVC, "pipeline", "run"], folder)
-    return lambda: call([*XVC, "pipeline", "run"], folder)
+    return [*XVC, "pipeline", "run"]
 
 
 def script(path, command):
@@ -229,7 +239,7 @@ def ninja_project(folder):
         lines += ["build two: two | " + " ".join(f"one/{name}" for name in names), ""]
         (folder / "build.ninja").write_text("\n".join(lines))
         call([NINJA], folder)
-    return lambda: call([NINJA], folder)
+    return [NINJA]
 
 
 def copies(options, name, count):
@@ -256,12 +266,14 @@ def two_stages(options, base):
 def noop(options, count, peers, goals, *more):
     base = copies(options, "noop", count)
     ours = two_stages(options, base)
-    made = {name: make(base / name) for name, make in peers.items()}
-    mine, *theirs = paired(options.rounds, lambda: ours.run("featurize", *more), *made.values())
+    command = [ours.program, "run", "featurize", "--quiet", *more]
+    peers = {name: make(base / name) for name, make in peers.items()}
+    calls = [lambda words=words, name=name: call(words, base / name) for name, words in peers.items()]
+    mine, *theirs = paired(options.rounds, lambda: call(command, base / "ours"), *calls)
     label = f"no-op run, {count:,} files" + "".join(f", `{flag}`" for flag in more)
-    about = f"{shown(median(mine))}, {peak(mine):.0f} MB"
-    for (name, _), taken in zip(made.items(), theirs):
-        other = f"{shown(median(taken))}, {peak(taken):.0f} MB"
+    about = f"{shown(median(mine))}, {peak(command, base / 'ours'):.0f} MB"
+    for (name, words), taken in zip(peers.items(), theirs):
+        other = f"{shown(median(taken))}, {peak(words, base / name):.0f} MB"
         yield Row(label, about, name, other, ratio_of(mine, taken), goals[name])
 
 
@@ -294,7 +306,9 @@ def noop_100k_cold(options):
         return command()
 
     mine, theirs = paired(
-        options.rounds, lambda: cold(lambda: ours.run("featurize")), lambda: cold(ninja)
+        options.rounds,
+        lambda: cold(lambda: ours.run("featurize")),
+        lambda: cold(lambda: call(ninja, base / "ninja")),
     )
     label, ratio = "no-op run, 100,000 files, cold", ratio_of(mine, theirs)
     yield Row(label, shown(median(mine)), "ninja", shown(median(theirs)), ratio, "≤ 1")
@@ -316,11 +330,11 @@ def added(options):
         write_small(base / "ours" / "data" / f"new{next(count)}-{time.time_ns()}.wav")
         seconds, events = ours.events("featurize")
         work = sum(e["seconds"] for e in events if e["event"] == "action")
-        return Took(seconds - work, 0)
+        return Took(seconds - work)
 
     def theirs():
         write_small(base / "dvc" / "data" / f"new{next(count)}-{time.time_ns()}.wav")
-        return dvc()
+        return call(dvc, base / "dvc")
 
     mine, theirs = paired(options.rounds, mine, theirs)
     ratio = ratio_of(mine, theirs)
@@ -344,13 +358,13 @@ def per_item(options):
 
     def mine():
         set_aside(options, base / ".pipeline")
-        return Took(ours.run("decode").seconds / many, 0)
+        return Took(ours.run("decode").seconds / many)
 
     def theirs():
         set_aside(options, snake / "out")
         set_aside(options, snake / ".snakemake")
         command = [SNAKEMAKE, "--quiet", "all", "--cores", str(os.cpu_count())]
-        return Took(call(command, snake).seconds / jobs, 0)
+        return Took(call(command, snake).seconds / jobs)
 
     mine, theirs = paired(options.rounds, mine, theirs)
     micro = f"{median(mine) * 1e6:.0f} µs"
@@ -391,7 +405,8 @@ def featurize(options):
 
 @figure("threads")
 def threads(options):
-    project = of_music(options, "default")
+    """Of 96 minutes, so that the last files, at which one thread is alone, count for little."""
+    project = of_music(options, "threads", 96)
 
     def jobs(count):
         project.run("decode")
@@ -402,7 +417,7 @@ def threads(options):
 
     shutil.rmtree(project.folder / ".pipeline", ignore_errors=True)
     one, two = paired(options.rounds, lambda: jobs(1), lambda: jobs(2))
-    label, ratio = "featurize with `--jobs 1`", ratio_of(one, two)
+    label, ratio = "featurize 96 minutes with `--jobs 1`", ratio_of(one, two)
     yield Row(label, shown(median(one)), "`--jobs 2`", shown(median(two)), ratio, "≥ 1.8")
 
 
@@ -457,7 +472,7 @@ def verify(options):
     mine, theirs = paired(
         options.rounds,
         lambda: call([options.pipeline, "verify"], project.folder),
-        lambda: Took(float(subprocess.check_output([str(b) for b in bare])), 0),
+        lambda: Took(float(subprocess.check_output([str(b) for b in bare]))),
     )
     rates = [size / 1e9 / median(taken) for taken in (mine, theirs)]
     ratio = statistics.median(b.seconds / a.seconds for a, b in zip(mine, theirs))

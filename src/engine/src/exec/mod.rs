@@ -204,6 +204,8 @@ impl Session<'_> {
         pool: workers::Pool<'_>,
     ) -> Result<(), EngineError> {
         let jobs = self.jobs();
+        // One more fills the gaps while another waits for its worker or the disk.
+        let turns = if jobs == 1 { 1 } else { jobs + 1 };
         let project = self.project;
         let shop = task::Shop {
             project,
@@ -215,7 +217,7 @@ impl Session<'_> {
             run_dir,
             again_failed: self.request.retry_failed,
             pool,
-            turns: workers::Turns::new(jobs),
+            turns: workers::Turns::new(turns),
         };
         // One job at a time stays in order.
         let threads = if jobs == 1 { 1 } else { 2 * jobs };
