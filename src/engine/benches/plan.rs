@@ -21,7 +21,7 @@ fn fingerprint(c: &mut Criterion) {
     let input = Digest::of(b"input");
     c.bench_function("fingerprint of an item's action", |b| {
         b.iter(|| {
-            let mut hasher = KeyHasher::new("pipeline action 1");
+            let mut hasher = KeyHasher::new("pipeline action 2");
             hasher
                 .field(b"decode")
                 .field(&1_u32.to_le_bytes())

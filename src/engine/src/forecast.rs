@@ -13,6 +13,9 @@ use crate::error::EngineError;
 use crate::session::{Node, Session, State};
 use crate::store::{Artifact, Rate};
 
+/// Of how many actions in the cache the rate is taken.
+const SAMPLE: u64 = 1000;
+
 /// What is expected of one stage.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct StageForecast {
@@ -126,16 +129,17 @@ impl Session<'_> {
     /// How fast a stage's part was. To ask the index of every item takes longer than all else that
     /// one new file needs.
     fn rate(&self, stage: usize, part: Part, to_do: u64) -> Result<Rate, EngineError> {
+        // So many tell as much as all.
+        let enough = to_do.min(SAMPLE);
         let mut rate = Rate::default();
-        let fresh = |node: &&Node| {
-            (node.stage, node.part) == (stage, part) && node.state == State::Fresh
-        };
-        for node in self.nodes.iter().filter(fresh) {
+        let fresh =
+            |node: &&Node| (node.stage, node.part) == (stage, part) && node.state == State::Fresh;
+        for node in self.nodes.iter().filter(fresh).take(SAMPLE as usize) {
             rate.actions += 1;
             rate.seconds += node.seconds;
             rate.output_bytes += node.artifact.as_ref().map_or(0, Artifact::size);
         }
-        if rate.actions < to_do {
+        if rate.actions < enough {
             let stage = &self.graph().stages[stage].name;
             rate = self.project.store.rate(&self.project.name, stage, part)?;
         }

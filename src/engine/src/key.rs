@@ -62,13 +62,19 @@ pub(crate) struct KeyBase {
     road: Option<String>,
     /// Everything but the inputs.
     hasher: KeyHasher,
+    /// How the keys begin.
+    head: [u8; HEAD],
 }
+
+/// Bytes at the beginning of a key that all keys of one base share. So the actions of a stage lie
+/// together in the index, and to look them up passes over no others.
+const HEAD: usize = 2;
 
 impl KeyBase {
     /// Of actions with these parameters (see [`key_params`]) and, if the stage wants it, this road.
     pub(crate) fn new(def: &StageDef, part: Part, params: &str, road: Option<String>) -> Self {
         let (kind, version) = (def.kind, def.version);
-        let mut hasher = KeyHasher::new("pipeline action 1");
+        let mut hasher = KeyHasher::new("pipeline action 2");
         hasher
             .field(kind.as_bytes())
             .field(&version.to_le_bytes())
@@ -77,7 +83,20 @@ impl KeyBase {
         if let Some(road) = &road {
             hasher.field(road.as_bytes());
         }
-        Self { part, road, hasher }
+        let mut head = [0; HEAD];
+        head.copy_from_slice(&hasher.finish().0[..HEAD]);
+        Self {
+            part,
+            road,
+            hasher,
+            head,
+        }
+    }
+
+    fn finish(&self, hasher: &KeyHasher) -> Digest {
+        let mut key = hasher.finish();
+        key.0[..HEAD].copy_from_slice(&self.head);
+        key
     }
 
     /// The same with other parameters.
@@ -92,7 +111,7 @@ impl KeyBase {
 
     /// Key of an item's action.
     pub(crate) fn item(&self, input: Digest) -> Digest {
-        self.hasher.clone().field(&input.0).finish()
+        self.finish(self.hasher.clone().field(&input.0))
     }
 
     /// Key of a whole or finish part.
@@ -116,6 +135,6 @@ impl KeyBase {
         if let Some(previous) = previous {
             hasher.field(&previous.0);
         }
-        hasher.finish()
+        self.finish(&hasher)
     }
 }

@@ -8,6 +8,7 @@
 use std::ffi::{OsStr, OsString};
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::mpsc::{Sender, channel};
 
 use globset::{GlobBuilder, GlobSet, GlobSetBuilder};
@@ -25,8 +26,9 @@ pub struct Found {
     pub name: String,
     /// Where it is.
     pub path: PathBuf,
-    /// Its extension in lower case, without the dot; empty for none.
-    pub extension: String,
+    /// Its extension in lower case, without the dot; empty for none. Files beside one another share
+    /// it.
+    pub extension: Arc<str>,
     /// Why it cannot be read, if that is known already: a folder, a dangling link, a device.
     pub unusable: Option<String>,
     /// Whether it is or may be a folder whose files are missing from the list, so that it matters
@@ -273,20 +275,21 @@ fn gather(folders: &mut [Option<Folder>], index: usize, files: &mut Vec<(Found, 
     let Some(folder) = folders.get_mut(index).and_then(Option::take) else {
         return;
     };
-    let found = |name: &OsStr, oddity: Option<Oddity>| {
-        let path = folder.path.join(name);
-        Found {
-            extension: extension(name).map_or_else(String::new, lower),
-            name: show(&folder.prefix, name),
-            hides_files: oddity.as_ref().is_some_and(|odd| odd.hides_files),
-            unusable: oddity.map(|odd| odd.reason),
-            path,
-        }
+    let (path, prefix) = (&folder.path, &folder.prefix);
+    let found = |name: &OsStr, extension: Arc<str>, oddity: Option<Oddity>| Found {
+        extension,
+        name: show(prefix, name),
+        hides_files: oddity.as_ref().is_some_and(|odd| odd.hides_files),
+        unusable: oddity.map(|odd| odd.reason),
+        path: path.join(name),
     };
-    files.reserve(folder.files.iter().map(|part| part.files.len()).sum());
-    for file in folder.files.into_iter().flat_map(|part| part.files) {
-        files.push((found(&file.name, None), file.look));
-    }
+    files.par_extend(folder.files.into_par_iter().flat_map_iter(|part| {
+        let mut shared = Shared::default();
+        let files = part.files.into_iter();
+        files.map(move |file| (found(&file.name, shared.of(&file.name), None), file.look))
+    }));
+    let mut shared = Shared::default();
+    let mut found = |name: &OsStr, oddity| found(name, shared.of(name), oddity);
     for Other { name, what } in folder.others {
         match what {
             What::File(look) => files.push((found(&name, None), look)),
@@ -307,6 +310,25 @@ fn gather(folders: &mut [Option<Folder>], index: usize, files: &mut Vec<(Found, 
                 }
             }
         }
+    }
+}
+
+/// The extension of the last file, for the next that has the same.
+#[derive(Default)]
+struct Shared {
+    written: OsString,
+    lower: Arc<str>,
+}
+
+impl Shared {
+    /// The extension of `name` in lower case.
+    fn of(&mut self, name: &OsStr) -> Arc<str> {
+        let written = extension(name).unwrap_or_default();
+        if written != self.written {
+            self.written = written.to_owned();
+            self.lower = lower(written).into();
+        }
+        Arc::clone(&self.lower)
     }
 }
 

@@ -4,14 +4,31 @@
 //! under a domain string, so that no two different lists of fields give the same bytes.
 
 use std::fmt;
+use std::hash::{Hash, Hasher};
 use std::io::{self, Read};
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
 /// BLAKE3-256 of some bytes. Shown and serialised as 64 lower-case hex digits.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Digest(pub [u8; 32]);
+
+/// For tables in memory, where some bytes of a hash are hash enough: the last, as keys of one stage
+/// begin alike.
+impl Hash for Digest {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        if let Some(last) = self.0.last_chunk() {
+            state.write_u64(u64::from_le_bytes(*last));
+        }
+    }
+}
+
+/// Bytes that are read at first, on the stack: most files of a small action have fewer.
+const FIRST: usize = 16 * 1024;
+
+/// Bytes that are read at once afterwards.
+const CHUNK: usize = 256 * 1024;
 
 impl Digest {
     /// Digest of `bytes`.
@@ -25,10 +42,17 @@ impl Digest {
     /// Whatever the reader reports.
     pub fn of_reader(mut reader: impl Read) -> io::Result<(Self, u64)> {
         let mut hasher = blake3::Hasher::new();
-        let mut buffer = vec![0_u8; 256 * 1024];
+        let mut first = [0_u8; FIRST];
+        let mut rest = Vec::new();
         let mut length = 0;
         loop {
-            match reader.read(&mut buffer) {
+            let buffer = if length < FIRST as u64 {
+                &mut first[..]
+            } else {
+                rest.resize(CHUNK, 0);
+                &mut rest[..]
+            };
+            match reader.read(buffer) {
                 Ok(0) => return Ok((Self(*hasher.finalize().as_bytes()), length)),
                 Ok(n) => {
                     hasher.update(&buffer[..n]);
@@ -42,12 +66,10 @@ impl Digest {
 
     /// 64 lower-case hex digits.
     pub fn to_hex(&self) -> String {
+        let digit = |nibble: u8| char::from(b"0123456789abcdef"[usize::from(nibble)]);
+        let digits = self.0.iter().flat_map(|b| [digit(b >> 4), digit(b & 15)]);
         let mut text = String::with_capacity(64);
-        for byte in self.0 {
-            for nibble in [byte >> 4, byte & 15] {
-                text.push(char::from(b"0123456789abcdef"[usize::from(nibble)]));
-            }
-        }
+        text.extend(digits);
         text
     }
 
@@ -79,6 +101,21 @@ impl fmt::Debug for Digest {
 #[error("`{0}` is no digest: expected 64 hexadecimal digits")]
 pub struct DigestParseError(pub String);
 
+/// What stands in [`VALUES`] for what is no lower-case hex digit.
+const NO_DIGIT: u8 = 0x80;
+
+/// Byte → value as a hex digit.
+const VALUES: [u8; 256] = {
+    let mut values = [NO_DIGIT; 256];
+    let digits = b"0123456789abcdef";
+    let mut value = 0;
+    while value < 16 {
+        values[digits[value as usize] as usize] = value;
+        value += 1;
+    }
+    values
+};
+
 impl FromStr for Digest {
     type Err = DigestParseError;
 
@@ -88,17 +125,15 @@ impl FromStr for Digest {
         if bytes.len() != 64 {
             return Err(fail());
         }
-        let value = |b: u8| match b {
-            b'0'..=b'9' => Some(b - b'0'),
-            b'a'..=b'f' => Some(b - b'a' + 10),
-            _ => None,
-        };
         let mut out = [0; 32];
-        for (slot, pair) in out.iter_mut().zip(bytes.chunks_exact(2)) {
-            let (Some(high), Some(low)) = (value(pair[0]), value(pair[1])) else {
-                return Err(fail());
-            };
+        let mut wrong = 0;
+        for (slot, pair) in out.iter_mut().zip(bytes.as_chunks().0) {
+            let [high, low] = pair.map(|b: u8| VALUES[usize::from(b)]);
+            wrong |= (high | low) & NO_DIGIT;
             *slot = high << 4 | low;
+        }
+        if wrong != 0 {
+            return Err(fail());
         }
         Ok(Self(out))
     }
@@ -122,7 +157,7 @@ impl<'de> Deserialize<'de> for Digest {
 pub struct KeyHasher(blake3::Hasher);
 
 impl KeyHasher {
-    /// A hasher for keys of one `domain`, e.g. `"pipeline action 1"`.
+    /// A hasher for keys of one `domain`, e.g. `"pipeline action 2"`.
     pub fn new(domain: &str) -> Self {
         Self(blake3::Hasher::new_derive_key(domain))
     }

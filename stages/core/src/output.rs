@@ -131,7 +131,7 @@ impl Output {
     }
 
     fn check_name(&self, name: &str) -> Result<(), StageError> {
-        if !Tree::is_name(name) || Tree::identity_in(name).is_some() {
+        if !Tree::is_name(name) || Tree::names_identity(name) {
             return Err(StageError::Environment(format!(
                 "`{name}` cannot name a file of an artifact"
             )));

@@ -70,7 +70,7 @@ impl Tree {
     /// Names and files, but for the name that [`Tree::identity`] reads.
     pub fn files(&self) -> impl Iterator<Item = (&String, &Entry)> {
         let files = self.0.iter();
-        files.filter(|(name, _)| Self::identity_in(name).is_none())
+        files.filter(|(name, _)| !Self::names_identity(name))
     }
 
     /// What the item *is*, whatever the parameters and tags (for sound: a digest of the samples as
@@ -82,6 +82,11 @@ impl Tree {
     /// the work of publishing a small artifact.
     pub fn identity(&self) -> Option<Digest> {
         self.0.keys().find_map(|name| Self::identity_in(name))
+    }
+
+    /// Whether a name says what an item is: see [`Tree::identity`].
+    pub fn names_identity(name: &str) -> bool {
+        name.starts_with(IDENTITY)
     }
 
     /// The identity that a name says, if it is such a name.

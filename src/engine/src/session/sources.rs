@@ -250,17 +250,21 @@ fn digest(
 
 /// Notes which of the files that `wanted` names are others over again.
 fn find_duplicates(files: &mut [SourceFile], wanted: &[usize]) {
-    let mut first: HashMap<(Digest, &str), u32> = HashMap::with_capacity(wanted.len());
+    let mut first: HashMap<Digest, usize> = HashMap::with_capacity(wanted.len());
+    // Of another extension, the same bytes are another file.
+    let mut others: HashMap<(Digest, &str), usize> = HashMap::new();
     let mut duplicates = Vec::new();
     for index in wanted {
-        let file = &files[*index];
-        if let Some(digest) = file.digest {
-            let own = u32::try_from(*index).unwrap_or(u32::MAX);
-            let key = (digest, file.found.extension.as_str());
-            let before = *first.entry(key).or_insert(own);
-            if before != own {
-                duplicates.push((*index, before));
-            }
+        let Some(digest) = files[*index].digest else {
+            continue;
+        };
+        let extension = |index: usize| &*files[index].found.extension;
+        let mut before = *first.entry(digest).or_insert(*index);
+        if before != *index && extension(before) != extension(*index) {
+            before = *others.entry((digest, extension(*index))).or_insert(*index);
+        }
+        if before != *index {
+            duplicates.push((*index, u32::try_from(before).unwrap_or(u32::MAX)));
         }
     }
     for (index, before) in duplicates {

@@ -139,7 +139,7 @@ impl Artifact {
     pub fn size(&self) -> u64 {
         let files = self.names();
         files
-            .filter(|(name, _)| Tree::identity_in(name).is_none())
+            .filter(|(name, _)| !Tree::names_identity(name))
             .fold(0, |sum, (_, entry)| entry.size.saturating_add(sum))
     }
 

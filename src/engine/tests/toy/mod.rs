@@ -24,8 +24,8 @@ use engine::{
 };
 use serde::{Deserialize, Serialize};
 use stage_core::{
-    Cancel, Context, Inputs, ItemInput, Kind, KindEntry, Output, ParamError, Part, Port,
-    PortTakes, Registry, SOURCE_FILE, Stage, StageError,
+    Cancel, Context, Inputs, ItemInput, Kind, KindEntry, Output, ParamError, Part, Port, PortTakes,
+    Registry, SOURCE_FILE, Stage, StageError,
 };
 
 const ITEMS: Port = Port {

@@ -23,6 +23,7 @@ use std::collections::HashSet;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use rayon::slice::ParallelSliceMut;
 use rusqlite::{Connection, OptionalExtension, TransactionBehavior, params};
 use stage_core::{Digest, Part};
 
@@ -233,7 +234,7 @@ impl Index {
     /// most of a table is read at the speed of a scan.
     pub(crate) fn lookup_many(&self, keys: &[Digest]) -> Result<Vec<Option<ActionResult>>> {
         let mut order: Vec<usize> = (0..keys.len()).collect();
-        order.sort_unstable_by_key(|i| keys[*i]);
+        order.par_sort_unstable_by_key(|i| keys[*i]);
         let mut found = vec![None; keys.len()];
         for (i, result) in self.side_by_side(&order, |conn, order| look_up(conn, keys, order))? {
             found[i] = Some(result);
@@ -250,7 +251,7 @@ impl Index {
         young: bool,
     ) -> Result<Vec<Option<Digest>>> {
         let mut order: Vec<usize> = (0..sigs.len()).filter(|i| sigs[*i].is_some()).collect();
-        order.sort_unstable_by_key(|i| place_of(sigs, *i));
+        order.par_sort_unstable_by_key(|i| place_of(sigs, *i));
         let mut found = vec![None; sigs.len()];
         let look = |conn: &Connection, order: &[usize]| look_up_stats(conn, sigs, order);
         for (i, digest, was_young) in self.side_by_side(&order, look)? {
