@@ -119,6 +119,9 @@ impl Run {
         {
             return self.say_settled(&project, &settled);
         }
+        if !self.dry_run {
+            sources.expect_work(&project);
+        }
         let mut session = Session::of(&project, request, sources, &cancel)?;
         if self.dry_run {
             return self.show_plan(&session);

@@ -16,7 +16,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use rayon::slice::ParallelSliceMut;
-use stage_core::{Cancel, Digest, FailureClass, Host, Part, SOURCE_FILE, Tree};
+use stage_core::{Cancel, Digest, FailureClass, Part, SOURCE_FILE, Tree};
 
 use crate::error::EngineError;
 use crate::event::{Ending, Observer, RunEvent, Who};
@@ -55,11 +55,7 @@ impl Session<'_> {
         }
         let started = now_millis();
         let clock = Instant::now();
-        let pool = workers::Pool::new(self.project);
-        if self.needs_worker() {
-            // It starts while this process is still busy with its books.
-            pool.prepare(Host::Worker);
-        }
+        let pool = workers::Pool::new(self.project, self.spare.take());
         let recorded = !self.has_work() && self.is_recorded(&self.used())?;
         if !recorded {
             match self.hold(cancel) {
@@ -104,17 +100,6 @@ impl Session<'_> {
             _ => !node.state.is_settled(),
         };
         self.nodes.iter().any(wanted)
-    }
-
-    /// Whether there is an item to be done by a worker of this program.
-    fn needs_worker(&self) -> bool {
-        let stages = &self.graph().stages;
-        self.nodes.iter().any(|node| {
-            node.part == Part::Item
-                && node.state == State::Stale
-                && self.is_wanted(node)
-                && stages[node.stage].stage.host(Part::Item) == Host::Worker
-        })
     }
 
     /// Whether a stale action is to be done: all, unless lost objects are to be made again.

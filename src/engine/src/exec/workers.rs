@@ -15,19 +15,16 @@ pub(super) struct Pool<'a> {
 }
 
 impl<'a> Pool<'a> {
-    pub(super) fn new(project: &'a Project) -> Self {
-        Self {
+    /// With a worker of this program, if one has been started already.
+    pub(super) fn new(project: &'a Project, spare: Option<Worker>) -> Self {
+        let pool = Self {
             project,
             idle: Mutex::default(),
+        };
+        if let Some(worker) = spare {
+            pool.put(Host::Worker, worker);
         }
-    }
-
-    /// Starts a worker of this host for the first job to come.
-    pub(super) fn prepare(&self, host: Host) {
-        // Whoever needs one meets the error again, and tells it.
-        if let Ok(worker) = Worker::start(&self.program(host)) {
-            self.put(host, worker);
-        }
+        pool
     }
 
     /// An idle worker of this host, or a new one.

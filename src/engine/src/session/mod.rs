@@ -26,7 +26,7 @@ use crate::config::{Config, Graph};
 use crate::error::EngineError;
 use crate::fs::Fs;
 use crate::key::KeyBase;
-use crate::process::Program;
+use crate::process::{Program, Worker};
 use crate::store::{Artifact, StageSettings, Store};
 
 /// Everything that stays the same from run to run.
@@ -179,6 +179,8 @@ pub struct Session<'a> {
     pub left_out: Vec<LeftOut>,
     /// Artifacts that stand in for ports, by stage index and port.
     pub(crate) stand_ins: BTreeMap<(usize, String), Artifact>,
+    /// See [`Sources::expect_work`].
+    pub(crate) spare: Option<Worker>,
     /// What [`Store::generation`] said before anything was looked up.
     generation: u64,
     /// Digest of the sources as they were seen, if that vouches for the digests of their files.
@@ -231,6 +233,7 @@ impl<'a> Session<'a> {
             files: BTreeMap::new(),
             left_out: sources.demand.left_out.clone(),
             stand_ins: sources.demand.stand_ins.clone(),
+            spare: sources.spare.take(),
             state: sources.state,
             commits: sources.commits,
         };

@@ -147,6 +147,8 @@ impl Session<'_> {
                 .map(|(_, source)| *source)
                 .collect();
             for source in sources {
+                self.nodes
+                    .reserve(self.sources.get(&source).map_or(0, Vec::len));
                 let made = self.item_nodes(stage, source);
                 self.settle_items(&made)?;
                 self.items.insert((stage, source), made);

@@ -11,6 +11,7 @@ use super::intake::{SourceFile, intake_stages};
 use super::{Project, Request};
 use crate::config::Graph;
 use crate::error::EngineError;
+use crate::process::Worker;
 use crate::scan::{Listing, Look, list};
 use crate::store::{HashOptions, StatSig, StoreError};
 
@@ -23,6 +24,8 @@ pub struct Sources {
     pub(super) demand: Demand,
     /// Source → what is in it.
     listed: BTreeMap<usize, Listing>,
+    /// A worker for the first job.
+    pub(super) spare: Option<Worker>,
     /// Source → its files, once they have been read.
     read: Option<BTreeMap<usize, Vec<SourceFile>>>,
     /// (stage, file parameter) → the file and its state.
@@ -46,6 +49,7 @@ impl Sources {
         let demand = Demand::of(&project.config.graph, request)?;
         let mut sources = Self {
             listed: BTreeMap::new(),
+            spare: None,
             read: None,
             params: BTreeMap::new(),
             state: None,
@@ -57,6 +61,13 @@ impl Sources {
         sources.look_at_params(project);
         sources.state = sources.digest();
         Ok(sources)
+    }
+
+    /// Starts a worker for the work that seems to be ahead: it is ready when the session has found
+    /// out what there is to do.
+    pub fn expect_work(&mut self, project: &Project) {
+        // Whoever needs one meets the error again, and tells it.
+        self.spare = Worker::start(&project.worker).ok();
     }
 
     fn list_files(&mut self, project: &Project, request: &Request) -> Result<(), EngineError> {
