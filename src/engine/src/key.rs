@@ -62,8 +62,8 @@ pub(crate) struct KeyBase {
     road: Option<String>,
     /// Everything but the inputs.
     hasher: KeyHasher,
-    /// How the keys begin.
-    head: [u8; HEAD],
+    /// Its digest so far.
+    digest: Digest,
 }
 
 /// Bytes at the beginning of a key that all keys of one base share. So the actions of a stage lie
@@ -83,19 +83,16 @@ impl KeyBase {
         if let Some(road) = &road {
             hasher.field(road.as_bytes());
         }
-        let mut head = [0; HEAD];
-        head.copy_from_slice(&hasher.finish().0[..HEAD]);
         Self {
             part,
             road,
+            digest: hasher.finish(),
             hasher,
-            head,
         }
     }
 
-    fn finish(&self, hasher: &KeyHasher) -> Digest {
-        let mut key = hasher.finish();
-        key.0[..HEAD].copy_from_slice(&self.head);
+    fn headed(&self, mut key: Digest) -> Digest {
+        key.0[..HEAD].copy_from_slice(&self.digest.0[..HEAD]);
         key
     }
 
@@ -109,9 +106,9 @@ impl KeyBase {
         self.road.is_some()
     }
 
-    /// Key of an item's action.
+    /// Key of an item's action: a short hash, as there are very many.
     pub(crate) fn item(&self, input: Digest) -> Digest {
-        self.finish(self.hasher.clone().field(&input.0))
+        self.headed(input.keyed(&self.digest))
     }
 
     /// Key of a whole or finish part.
@@ -135,6 +132,6 @@ impl KeyBase {
         if let Some(previous) = previous {
             hasher.field(&previous.0);
         }
-        self.finish(&hasher)
+        self.headed(hasher.finish())
     }
 }

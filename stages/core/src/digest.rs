@@ -36,6 +36,11 @@ impl Digest {
         Self(*blake3::hash(bytes).as_bytes())
     }
 
+    /// Digest of this digest in keyed mode, under `key`.
+    pub fn keyed(&self, key: &Self) -> Self {
+        Self(*blake3::keyed_hash(&key.0, &self.0).as_bytes())
+    }
+
     /// Digest of everything that `reader` yields, and its length in bytes.
     ///
     /// # Errors

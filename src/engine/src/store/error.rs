@@ -138,10 +138,9 @@ impl StoreError {
         doing: &'static str,
         path: impl Into<PathBuf>,
     ) -> impl FnOnce(io::Error) -> Self {
-        let path = path.into();
         move |source| Self::Io {
             doing,
-            path,
+            path: path.into(),
             source,
         }
     }
