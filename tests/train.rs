@@ -172,6 +172,33 @@ fn a_killed_training_goes_on_and_gives_the_same_model() {
 }
 
 #[test]
+fn a_raised_budget_goes_on_where_the_training_ended() {
+    let (Some(raised), Some(straight)) = (place(), place()) else {
+        return;
+    };
+    let train = |place: &Place, steps: u32, more: &[&str]| {
+        let steps = format!("train.max_steps={steps}");
+        let mut args = vec!["run", "train", "--set", &steps];
+        args.extend(["--set", "train.decay_steps=60"]);
+        args.extend(more);
+        place.run(&args).expect(0)
+    };
+    let model = |place: &Place| fs::read(place.path("out/train/last.safetensors")).unwrap();
+    train(&raised, 20, &[]);
+    let said = train(&raised, 30, &[]);
+    let text = said.out.clone() + &said.err;
+    assert!(text.contains("goes on at step 20"), "{text}");
+    train(&straight, 30, &[]);
+    assert!(model(&raised) == model(&straight));
+
+    // Forced, it begins at the beginning.
+    let said = train(&raised, 30, &["--force", "train"]);
+    let text = said.out.clone() + &said.err;
+    assert!(!text.contains("goes on"), "{text}");
+    assert!(model(&raised) == model(&straight));
+}
+
+#[test]
 fn a_killed_prediction_gives_the_same_sound_when_run_again() {
     let Some(trained) = place() else { return };
     trained.json("train").expect(0);

@@ -475,6 +475,8 @@ impl<'a, 'p> Books<'a, 'p> {
             previous: None,
             inputs: BTreeMap::new(),
             again: node.again,
+            forced: session.request.force.contains(&def.name),
+            goes_on: !def.stage.budget_keys().is_empty(),
         };
         if node.part == Part::Item {
             let Some(digest) = session.item_input(node) else {

@@ -65,6 +65,10 @@ pub(super) struct Task {
     pub(super) inputs: BTreeMap<String, Vec<Digest>>,
     /// Whether it is to be done although the store knows a result.
     pub(super) again: bool,
+    /// Whether it is to be done from its beginning, whatever was left of it.
+    pub(super) forced: bool,
+    /// Whether what it works in is of use when it has ended: with a raised budget it goes on.
+    pub(super) goes_on: bool,
 }
 
 /// What became of a task.
@@ -172,10 +176,13 @@ impl Shop<'_> {
         }
         let record = self.record(task, Outcome::Done(artifact.clone()), seconds, bytes);
         if let Some(scratch) = scratch {
-            // The scratch is of use until the result is durable.
+            // The scratch is of use until the result is durable, or longer: then a collection
+            // removes it some day.
             store.queue(Record::Action(record), Some(claim))?;
             store.flush()?;
-            scratch.remove()?;
+            if !task.goes_on {
+                scratch.remove()?;
+            }
         } else {
             store.queue(Record::Action(record), Some(claim))?;
         }
@@ -242,7 +249,11 @@ impl Shop<'_> {
         }
         let store = &self.project.store;
         let wait = |other: Option<&Holder>| self.wait(task, other);
-        Ok(Some(store.scratch(&task.scratch_key, holder, wait)?))
+        let scratch = store.scratch(&task.scratch_key, holder, wait)?;
+        if task.forced {
+            scratch.clear()?;
+        }
+        Ok(Some(scratch))
     }
 
     fn job(&self, task: &Task, out: PathBuf, scratch: Option<&Scratch>) -> Result<Job, Stop> {

@@ -522,6 +522,14 @@ impl Scratch {
         &self.path
     }
 
+    /// Removes what earlier attempts left.
+    ///
+    /// # Errors
+    /// Something in it cannot be removed.
+    pub fn clear(&self) -> Result<()> {
+        fs::clear_dir(&*self.fs, &self.path).map_err(StoreError::io("clear", &self.path))
+    }
+
     /// Removes the folder with all it holds.
     ///
     /// # Errors
