@@ -40,13 +40,6 @@ class Row:
     goal: str
 
 
-@dataclass
-class Took:
-    """A command's wall time in seconds."""
-
-    seconds: float
-
-
 FIGURES = {}
 
 # Runs a command and prints the largest resident set of it and its children. A process begins with
@@ -69,7 +62,7 @@ def figure(name):
 
 
 def call(command, cwd, env=None):
-    """Runs to the end; fails loudly."""
+    """Runs to the end; fails loudly. Gives the seconds that it took."""
     begun = time.monotonic()
     with tempfile.TemporaryFile() as said:
         process = subprocess.Popen(
@@ -85,7 +78,7 @@ def call(command, cwd, env=None):
             said.seek(0)
             tail = said.read()[-2000:].decode(errors="replace")
             sys.exit(f"{command} in {cwd} gave {process.returncode}:\n{tail}")
-    return Took(seconds)
+    return seconds
 
 
 def peak(command, cwd):
@@ -104,13 +97,9 @@ def paired(rounds, *commands):
     return lists
 
 
-def median(taken):
-    return statistics.median(took.seconds for took in taken)
-
-
 def ratio_of(mine, theirs):
     """Median over the rounds of ours / theirs."""
-    return statistics.median(a.seconds / b.seconds for a, b in zip(mine, theirs))
+    return statistics.median(a / b for a, b in zip(mine, theirs))
 
 
 def shown(seconds):
@@ -146,7 +135,7 @@ def write_small(path):
         out.writeframes(os.urandom(4096 - 44))
 
 
-def music(folder, minutes=48, files=16):
+def music(folder, minutes, files):
     """Stereo WAV at 44.1 kHz; see music.py."""
     if len(list(folder.glob("*.wav"))) == files:
         return
@@ -158,7 +147,7 @@ def music(folder, minutes=48, files=16):
 
 class Ours:
     def __init__(self, options, folder, corpus="data", **params):
-        self.program, self.folder = options.pipeline, folder
+        self.program, self.folder, self.corpus = options.pipeline, folder, corpus
         folder.mkdir(parents=True, exist_ok=True)
         file = folder / "pipeline.toml"
         file.unlink(missing_ok=True)
@@ -189,7 +178,7 @@ AS_PEERS = {
 
 def of_music(options, name, minutes=48, **params):
     """A project over minutes of music, three a file."""
-    corpus = options.work / ("music" if minutes == 48 else f"music-{minutes}")
+    corpus = options.work / f"music-{minutes}"
     music(corpus, minutes, minutes // 3)
     return Ours(options, options.work / name, corpus=corpus, **params)
 
@@ -271,9 +260,9 @@ def noop(options, count, peers, goals, *more):
     calls = [lambda words=words, name=name: call(words, base / name) for name, words in peers.items()]
     mine, *theirs = paired(options.rounds, lambda: call(command, base / "ours"), *calls)
     label = f"no-op run, {count:,} files" + "".join(f", `{flag}`" for flag in more)
-    about = f"{shown(median(mine))}, {peak(command, base / 'ours'):.0f} MB"
+    about = f"{shown(statistics.median(mine))}, {peak(command, base / 'ours'):.0f} MB"
     for (name, words), taken in zip(peers.items(), theirs):
-        other = f"{shown(median(taken))}, {peak(words, base / name):.0f} MB"
+        other = f"{shown(statistics.median(taken))}, {peak(words, base / name):.0f} MB"
         yield Row(label, about, name, other, ratio_of(mine, taken), goals[name])
 
 
@@ -311,7 +300,7 @@ def noop_100k_cold(options):
         lambda: cold(lambda: call(ninja, base / "ninja")),
     )
     label, ratio = "no-op run, 100,000 files, cold", ratio_of(mine, theirs)
-    yield Row(label, shown(median(mine)), "ninja", shown(median(theirs)), ratio, "≤ 1")
+    yield Row(label, shown(statistics.median(mine)), "ninja", shown(statistics.median(theirs)), ratio, "≤ 1")
 
 
 @figure("paranoid")
@@ -332,7 +321,7 @@ def added(options):
         write_small(base / "ours" / "data" / f"new{next(count)}-{time.time_ns()}.wav")
         seconds, events = ours.events("featurize")
         work = sum(e["seconds"] for e in events if e["event"] == "action")
-        return Took(seconds - work)
+        return seconds - work
 
     def theirs():
         write_small(base / "dvc" / "data" / f"new{next(count)}-{time.time_ns()}.wav")
@@ -341,7 +330,7 @@ def added(options):
     mine, theirs = paired(options.rounds, mine, theirs)
     ratio = ratio_of(mine, theirs)
     label = "one file added to 10,000, beyond its own work"
-    yield Row(label, shown(median(mine)), "dvc", shown(median(theirs)), ratio, "≤ 1/50")
+    yield Row(label, shown(statistics.median(mine)), "dvc", shown(statistics.median(theirs)), ratio, "≤ 1/50")
 
 
 @figure("per-item")
@@ -360,17 +349,17 @@ def per_item(options):
 
     def mine():
         set_aside(options, base / ".pipeline")
-        return Took(ours.run("decode").seconds / many)
+        return ours.run("decode") / many
 
     def theirs():
         set_aside(options, snake / "out")
         set_aside(options, snake / ".snakemake")
         command = [SNAKEMAKE, "--quiet", "all", "--cores", str(os.cpu_count())]
-        return Took(call(command, snake).seconds / jobs)
+        return call(command, snake) / jobs
 
     mine, theirs = paired(options.rounds, mine, theirs)
-    micro = f"{median(mine) * 1e6:.0f} µs"
-    other = f"{median(theirs) * 1e6:.0f} µs"
+    micro = f"{statistics.median(mine) * 1e6:.0f} µs"
+    other = f"{statistics.median(theirs) * 1e6:.0f} µs"
     yield Row("per tiny item, cold", micro, "snakemake", other, ratio_of(mine, theirs), "≤ 1/100")
 
 
@@ -385,8 +374,7 @@ def featurize(options):
     def peer(name):
         out = options.work / "peer-out"
         shutil.rmtree(out, ignore_errors=True)
-        corpus = options.work / "music"
-        return call([DATA, HERE / "featurize.py", name, corpus, out, "22050", "1024", "256"], HERE)
+        return call([DATA, HERE / "featurize.py", name, default.corpus, out, "22050", "1024", "256"], HERE)
 
     taken = paired(
         options.rounds,
@@ -402,7 +390,7 @@ def featurize(options):
     ]:
         for name, theirs in zip(("librosa", "torch.stft"), peers):
             ratio = ratio_of(mine, theirs)
-            yield Row(label, shown(median(mine)), name, shown(median(theirs)), ratio, goal)
+            yield Row(label, shown(statistics.median(mine)), name, shown(statistics.median(theirs)), ratio, goal)
 
 
 @figure("threads")
@@ -420,7 +408,7 @@ def threads(options):
     shutil.rmtree(project.folder / ".pipeline", ignore_errors=True)
     one, two = paired(options.rounds, lambda: jobs(1), lambda: jobs(2))
     label, ratio = "featurize 96 minutes with `--jobs 1`", ratio_of(one, two)
-    yield Row(label, shown(median(one)), "`--jobs 2`", shown(median(two)), ratio, "≥ 1.8")
+    yield Row(label, shown(statistics.median(one)), "`--jobs 2`", shown(statistics.median(two)), ratio, "≥ 1.8")
 
 
 @figure("kernels")
@@ -430,16 +418,16 @@ def kernels(options):
     if not program.exists():
         sys.exit("build it first: cargo build --release -p stage-featurize --example kernels")
     project = of_music(options, "default")
-    bare = [program, options.work / "music"]
+    bare = [program, project.corpus]
 
     def mine():
         shutil.rmtree(project.folder / ".pipeline", ignore_errors=True)
         return project.run("featurize")
 
     mine, theirs = paired(options.rounds, mine, lambda: call(bare, HERE))
-    ratio = statistics.median(b.seconds / a.seconds for a, b in zip(mine, theirs))
+    ratio = ratio_of(theirs, mine)
     label = "48 minutes to spectra, rate beside bare kernels"
-    yield Row(label, shown(median(mine)), "kernels", shown(median(theirs)), ratio, "≥ 0.8")
+    yield Row(label, shown(statistics.median(mine)), "kernels", shown(statistics.median(theirs)), ratio, "≥ 0.8")
 
 
 @figure("loader")
@@ -474,10 +462,10 @@ def verify(options):
     mine, theirs = paired(
         options.rounds,
         lambda: call([options.pipeline, "verify"], project.folder),
-        lambda: Took(float(subprocess.check_output([str(b) for b in bare]))),
+        lambda: float(subprocess.check_output([str(b) for b in bare])),
     )
-    rates = [size / 1e9 / median(taken) for taken in (mine, theirs)]
-    ratio = statistics.median(b.seconds / a.seconds for a, b in zip(mine, theirs))
+    rates = [size / 1e9 / statistics.median(taken) for taken in (mine, theirs)]
+    ratio = ratio_of(theirs, mine)
     label = f"verify of a warm cache of {size / 1e9:.1f} GB"
     yield Row(label, f"{rates[0]:.2f} GB/s", "blake3", f"{rates[1]:.2f} GB/s", ratio, "≥ 0.8")
 
@@ -503,7 +491,7 @@ def durability(options):
         options.rounds, lambda: cold({}), lambda: cold({"LD_PRELOAD": str(shim)})
     )
     label, ratio = "4,000 tiny items, durable", ratio_of(durable, none)
-    yield Row(label, shown(median(durable)), "no fsync", shown(median(none)), ratio, "≤ 1.15")
+    yield Row(label, shown(statistics.median(durable)), "no fsync", shown(statistics.median(none)), ratio, "≤ 1.15")
 
 
 def table(rows):
