@@ -7,8 +7,8 @@ use std::sync::Arc;
 
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 use engine::store::{
-    ActionRecord, Artifact, GcOptions, HashOptions, Holder, Origin, Outcome, Record, StageSettings,
-    Store, StoreOptions, Ulid, VerifyOptions,
+    ActionRecord, Artifact, GcOptions, HashOptions, Origin, Outcome, Record, StageSettings, Store,
+    StoreOptions, Ulid, VerifyOptions,
 };
 use rayon::prelude::*;
 use stage_core::{Cancel, Digest, Part, Tree};
@@ -83,9 +83,8 @@ fn publish(c: &mut Criterion) {
             },
             |(store, _)| {
                 for n in 0..10_000_usize {
-                    let holder = Holder::default();
                     let claim = store
-                        .claim(&key(n), &holder, |_| std::ops::ControlFlow::Break(()))
+                        .claim(&key(n), |_| std::ops::ControlFlow::Break(()))
                         .expect("free");
                     let entry = store.import_bytes(&n.to_le_bytes()).expect("imported");
                     let tree = Tree(BTreeMap::from([("out".to_owned(), entry)]));

@@ -236,7 +236,7 @@ impl Worker {
         cancel: &Cancel,
         attend: &mut dyn Attend,
     ) -> Result<(Tree, Vec<String>), StageError> {
-        self.send(&ToWorker::Job(Box::new(job.clone())))?;
+        self.send(&ToWorker::Job(job))?;
         let mut heard = Instant::now();
         let mut cancelled: Option<Instant> = None;
         loop {
@@ -295,7 +295,7 @@ impl Worker {
         matches!(self.child.try_wait(), Ok(None))
     }
 
-    fn send(&mut self, message: &ToWorker) -> Result<(), StageError> {
+    fn send(&mut self, message: &ToWorker<&Job>) -> Result<(), StageError> {
         let mut line = serde_json::to_vec(message)
             .map_err(|e| StageError::Environment(format!("a job cannot be written: {e}")))?;
         line.push(b'\n');

@@ -21,7 +21,7 @@ use crate::{
 };
 
 /// Version of this protocol; both sides must agree.
-pub const PROTOCOL: u32 = 1;
+pub const PROTOCOL: u32 = 2;
 
 /// A piece of work.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -56,12 +56,13 @@ pub struct Job {
     pub device: DeviceChoice,
 }
 
-/// Engine to worker.
+/// Engine to worker. The name of a message stands around it, not in it: to look for it there, a
+/// reader would keep all parts of the message first.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-#[serde(tag = "message", rename_all = "snake_case")]
-pub enum ToWorker {
+#[serde(rename_all = "snake_case")]
+pub enum ToWorker<J = Box<Job>> {
     /// Do this.
-    Job(Box<Job>),
+    Job(J),
     /// Stop the job under way.
     Cancel,
     /// The interim artifact was taken, or why not.
@@ -73,7 +74,7 @@ pub enum ToWorker {
 
 /// Worker to engine.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-#[serde(tag = "message", rename_all = "snake_case")]
+#[serde(rename_all = "snake_case")]
 pub enum FromWorker {
     /// Said once at the start.
     Hello {
@@ -241,7 +242,9 @@ fn read(
         current.lock().unwrap_or_else(PoisonError::into_inner).set();
     };
     for line in input.lines() {
-        let message = line.ok().and_then(|line| serde_json::from_str(&line).ok());
+        let message = line
+            .ok()
+            .and_then(|line| serde_json::from_str::<ToWorker>(&line).ok());
         match message {
             Some(ToWorker::Job(job)) => {
                 if jobs.send(*job).is_err() {
@@ -417,14 +420,20 @@ mod tests {
             threads: 1,
             device: DeviceChoice::Auto,
         };
-        serde_json::to_string(&ToWorker::Job(Box::new(job))).unwrap() + "\n"
+        serde_json::to_string(&ToWorker::Job(job)).unwrap() + "\n"
     }
 
     #[test]
     fn a_job_is_done_and_its_events_are_heard() {
         let dir = tempfile::tempdir().unwrap();
         let replies = serve_lines(&job(dir.path(), serde_json::json!({})));
-        assert!(matches!(replies[0], FromWorker::Hello { protocol: 1, .. }));
+        assert!(matches!(
+            replies[0],
+            FromWorker::Hello {
+                protocol: PROTOCOL,
+                ..
+            }
+        ));
         assert!(matches!(replies[1], FromWorker::Event { .. }));
         let FromWorker::Done { tree, .. } = &replies[2] else {
             panic!("{replies:?}");

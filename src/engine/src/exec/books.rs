@@ -2,9 +2,8 @@
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::sync::Arc;
-use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
-use std::time::Duration;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
 
 use stage_core::{Cancel, Digest, FailureClass, Part, SOURCE_FILE, Tree};
 
@@ -13,16 +12,87 @@ use crate::error::EngineError;
 use crate::event::{Ending, Observer, RunEvent};
 use crate::session::{Failure, Gathered, NodeIndex, PREVIOUS, Readiness, Session, State};
 
-/// How often the books look for a cancellation.
-const TICK: Duration = Duration::from_millis(50);
+/// The books where the working threads find them, one at a time: whoever has a result writes it
+/// in and takes the next task out. A thread that does it for the others would have to be woken for
+/// every small action, and would have to wake them.
+pub(super) struct Desk<'a, 'p> {
+    books: Mutex<Books<'a, 'p>>,
+    /// Told to threads without a task: there may be one, or there will be none any more.
+    changed: Condvar,
+}
+
+impl<'a, 'p> Desk<'a, 'p> {
+    pub(super) fn new(books: Books<'a, 'p>) -> Self {
+        Self {
+            books: Mutex::new(books),
+            changed: Condvar::new(),
+        }
+    }
+
+    /// Has tasks done by `perform` until there will be none, as every working thread does.
+    pub(super) fn work(&self, perform: impl Fn(Task) -> TaskResult) {
+        // Also when something here panics: then the others look for themselves, and leave.
+        let _leaving = WakeAll(&self.changed);
+        let Ok(mut books) = self.books.lock() else {
+            return;
+        };
+        loop {
+            let task = books.next();
+            if books.idle > 0 && books.has_task() {
+                self.changed.notify_one();
+            }
+            let Some(task) = task else {
+                if books.is_over() {
+                    return;
+                }
+                books.idle += 1;
+                let Ok(guard) = self.changed.wait(books) else {
+                    return;
+                };
+                books = guard;
+                books.idle -= 1;
+                continue;
+            };
+            drop(books);
+            let node = task.node;
+            let result = catch_unwind(AssertUnwindSafe(|| perform(task)));
+            let Ok(guard) = self.books.lock() else {
+                return;
+            };
+            books = guard;
+            match result {
+                Ok(result) => books.enter(node, result),
+                Err(panic) => {
+                    books.abandon(node);
+                    drop(books);
+                    resume_unwind(panic);
+                }
+            }
+        }
+    }
+
+    /// How it ended.
+    pub(super) fn close(self) -> Result<(), EngineError> {
+        let books = self.books.into_inner();
+        let error = books.unwrap_or_else(PoisonError::into_inner).error;
+        error.map_or(Ok(()), Err)
+    }
+}
+
+/// Wakes all who wait when it is dropped.
+struct WakeAll<'a>(&'a Condvar);
+
+impl Drop for WakeAll<'_> {
+    fn drop(&mut self) {
+        self.0.notify_all();
+    }
+}
 
 /// The books of a run.
 pub(super) struct Books<'a, 'p> {
     session: &'a mut Session<'p>,
     observer: &'a dyn Observer,
     cancel: &'a Cancel,
-    /// How many tasks may be out at once: one per thread and one each to go on with.
-    most: usize,
     /// Ready actions, deepest stage first, then in the order of items.
     ready: BTreeSet<(Reverse<usize>, NodeIndex)>,
     /// Key → actions with this key that wait for the one that is out.
@@ -36,7 +106,12 @@ pub(super) struct Books<'a, 'p> {
     running_in: Vec<usize>,
     /// Stage → itself and all stages upstream of it.
     closure: Vec<BTreeSet<usize>>,
+    /// Whether no more is begun.
     stopped: bool,
+    /// Why, if the store or the books failed.
+    error: Option<EngineError>,
+    /// How many threads wait for a task.
+    idle: usize,
 }
 
 impl<'a, 'p> Books<'a, 'p> {
@@ -44,7 +119,6 @@ impl<'a, 'p> Books<'a, 'p> {
         session: &'a mut Session<'p>,
         observer: &'a dyn Observer,
         cancel: &'a Cancel,
-        most: usize,
     ) -> Self {
         let mut below = Vec::with_capacity(session.nodes.len());
         let mut ready = BTreeSet::new();
@@ -72,7 +146,6 @@ impl<'a, 'p> Books<'a, 'p> {
             session,
             observer,
             cancel,
-            most,
             ready,
             out: HashMap::new(),
             below,
@@ -81,39 +154,57 @@ impl<'a, 'p> Books<'a, 'p> {
             running_in,
             closure,
             stopped: false,
+            error: None,
+            idle: 0,
         }
     }
 
-    pub(super) fn keep(
-        &mut self,
-        tasks: Sender<Task>,
-        results: &Receiver<(NodeIndex, TaskResult)>,
-    ) -> Result<(), EngineError> {
-        loop {
-            while self.running < self.most && !self.stopped && !self.cancel.is_set() {
-                let Some((_, index)) = self.ready.pop_first() else {
-                    break;
-                };
-                if let Some(task) = self.dispatch(index)? {
+    /// The next task, if one is ready now.
+    fn next(&mut self) -> Option<Task> {
+        while self.has_task() {
+            let (_, index) = self.ready.pop_first()?;
+            match self.dispatch(index) {
+                Ok(Some(task)) => {
                     self.running += 1;
                     self.running_in[task.stage] += 1;
-                    // The threads live as long as the sender.
-                    let _ = tasks.send(task);
+                    return Some(task);
                 }
-            }
-            if self.running == 0 {
-                return Ok(());
-            }
-            match results.recv_timeout(TICK) {
-                Ok((index, result)) => {
-                    self.running -= 1;
-                    self.running_in[self.session.nodes[index].stage] -= 1;
-                    self.take(index, result)?;
-                }
-                Err(RecvTimeoutError::Timeout) => {}
-                Err(RecvTimeoutError::Disconnected) => return Ok(()),
+                Ok(None) => {}
+                Err(error) => self.fail(error),
             }
         }
+        None
+    }
+
+    /// Whether something may be begun now.
+    fn has_task(&self) -> bool {
+        !self.stopped && !self.cancel.is_set() && !self.ready.is_empty()
+    }
+
+    /// Whether nothing is running and nothing will be begun.
+    fn is_over(&self) -> bool {
+        self.running == 0 && !self.has_task()
+    }
+
+    /// Notes that a task will have no result: nothing more is begun.
+    fn abandon(&mut self, index: NodeIndex) {
+        self.running -= 1;
+        self.running_in[self.session.nodes[index].stage] -= 1;
+        self.stopped = true;
+    }
+
+    /// Writes a result in.
+    fn enter(&mut self, index: NodeIndex, result: TaskResult) {
+        self.running -= 1;
+        self.running_in[self.session.nodes[index].stage] -= 1;
+        if let Err(error) = self.take(index, result) {
+            self.fail(error);
+        }
+    }
+
+    fn fail(&mut self, error: EngineError) {
+        self.stopped = true;
+        self.error.get_or_insert(error);
     }
 
     /// Makes the task of a ready action, or notes that the same work is under way.

@@ -1,9 +1,9 @@
 //! Doing what is stale.
 //!
-//! One thread keeps the books ([`books`]): it knows which actions are ready, hands them to the
-//! working threads, deepest stage first, so that an item goes all its way before the next begins,
-//! and takes their results. Working threads claim the action, look once more whether another process
-//! has done it, check the inputs, do the work and queue the record for the next group commit.
+//! The books ([`books`]) know which actions are ready. Working threads take one out, of the deepest
+//! stage first, so that an item goes all its way before the next begins, and write its result in.
+//! Between the two they claim the action, look once more whether another process has done it, check
+//! the inputs, do the work and queue the record for the next group commit.
 
 mod books;
 mod task;
@@ -11,8 +11,7 @@ mod workers;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::sync::mpsc::{Receiver, channel};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Instant;
 
 use rayon::slice::ParallelSliceMut;
@@ -20,13 +19,12 @@ use stage_core::{Cancel, Digest, Part};
 
 use crate::error::EngineError;
 use crate::event::{Ending, Observer, RunEvent, Who};
-use crate::session::{Node, NodeIndex, Request, Session, State};
+use crate::session::{Node, Request, Session, State};
 use crate::store::{
     Origin, Record, RunOutcome, RunRecord, RunStage, StoreError, Ulid, list_digest, now_millis,
 };
 use crate::summary::{Summary, Verdict};
-use books::Books;
-use task::{Task, TaskResult};
+use books::{Books, Desk};
 
 /// Among how many of the newest runs one of the same stages is looked for.
 const RECENT: usize = 20;
@@ -202,25 +200,13 @@ impl Session<'_> {
         };
         // One job at a time stays in order.
         let threads = if jobs == 1 { 1 } else { 2 * jobs };
-        let (task_sender, task_queue) = channel::<Task>();
-        let task_queue = Mutex::new(task_queue);
-        let (result_sender, results) = channel::<(NodeIndex, TaskResult)>();
+        let desk = Desk::new(Books::new(self, observer, cancel));
         std::thread::scope(|scope| {
             for _ in 0..threads {
-                let (shop, queue, sender) = (&shop, &task_queue, result_sender.clone());
-                scope.spawn(move || {
-                    while let Some(task) = next(queue) {
-                        let node = task.node;
-                        if sender.send((node, shop.perform(task))).is_err() {
-                            return;
-                        }
-                    }
-                });
+                scope.spawn(|| desk.work(|task| shop.perform(task)));
             }
-            drop(result_sender);
-            let mut books = Books::new(self, observer, cancel, 2 * threads);
-            books.keep(task_sender, &results)
-        })
+        });
+        desk.close()
     }
 
     /// Records that a run began, so that one that is killed is known; and says in the lease that
@@ -316,12 +302,4 @@ impl Session<'_> {
         store.queue(Record::Run(record), None)?;
         Ok(store.flush()?)
     }
-}
-
-fn next(queue: &Mutex<Receiver<Task>>) -> Option<Task> {
-    queue
-        .lock()
-        .unwrap_or_else(PoisonError::into_inner)
-        .recv()
-        .ok()
 }

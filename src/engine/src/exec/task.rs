@@ -152,15 +152,13 @@ impl Shop<'_> {
             return Err(StageError::Cancelled.into());
         }
         let store = &self.project.store;
-        let holder = Holder::this_process(&task.settings.stage, &task.item_name)
-            .of_pipeline(&self.origin.pipeline);
-        let claim = store.claim(&task.key, &holder, |other| self.wait(task, other))?;
+        let claim = store.claim(&task.key, |other| self.wait(task, other))?;
         if let Some(found) = self.found(task)? {
             return Ok(found);
         }
         let place = store.workplace()?;
         let out = place.out().to_owned();
-        let scratch = self.scratch(task, &holder)?;
+        let scratch = self.scratch(task)?;
         let job = self.job(task, out, scratch.as_ref())?;
         let bytes = read_bytes(&job);
         let worked = Instant::now();
@@ -229,7 +227,7 @@ impl Shop<'_> {
         if let Some(other) = other {
             let since = now_millis().saturating_sub(other.since) / 1000;
             let holder = format!(
-                "process {} on {} has been at it for {}",
+                "process {} on {}, at work for {}",
                 other.pid,
                 other.host,
                 crate::forecast::human_seconds(since as f64)
@@ -243,13 +241,13 @@ impl Shop<'_> {
     }
 
     /// The folder for work that can be taken up again, for parts that take long.
-    fn scratch(&self, task: &Task, holder: &Holder) -> Result<Option<Scratch>, Stop> {
+    fn scratch(&self, task: &Task) -> Result<Option<Scratch>, Stop> {
         if task.settings.part == Part::Item || !matches!(task.host, Host::Program(_)) {
             return Ok(None);
         }
         let store = &self.project.store;
         let wait = |other: Option<&Holder>| self.wait(task, other);
-        let scratch = store.scratch(&task.scratch_key, holder, wait)?;
+        let scratch = store.scratch(&task.scratch_key, &self.origin.pipeline, wait)?;
         if task.forced {
             scratch.clear()?;
         }

@@ -98,11 +98,16 @@ impl Committer {
         }
         state.check()?;
         inner.add_pending(&record);
+        let first = state.since.is_none();
         state.since.get_or_insert_with(Instant::now);
         state.queue.push(Queued { record, claim });
         state.queued += 1;
-        state.full = state.queue.len() >= limit;
-        self.shared.work.notify_one();
+        let length = state.queue.len();
+        state.full = length >= limit;
+        // Else the thread sleeps on: waking it for each record would cost as much as queueing it.
+        if first || state.full || length == GROUP {
+            self.shared.work.notify_one();
+        }
         Ok(())
     }
 

@@ -2,11 +2,13 @@
 
 use std::collections::{BTreeMap, HashSet};
 use std::io;
+use std::path::Path;
 use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
 
 use super::error::{Result, StoreError, Warning};
 use super::index::{Index, IndexError};
+use super::lease::{self, Lease};
 use super::record::{ActionResult, Record};
 use super::wire::{self, Unreadable};
 use super::{Inner, Ulid};
@@ -29,6 +31,9 @@ const TICK: Nanos = 20_000_000;
 pub(crate) struct Listing {
     /// Its mtime, if it was settled by then.
     settled: Option<Nanos>,
+    /// The mtime of the folder of leases, if that was settled and no other process had one. While
+    /// it stays, none can have committed anything: the folder of commits changes with our own.
+    alone: Option<Nanos>,
     /// Damaged commits that could not be set aside.
     ignored: HashSet<Ulid>,
     /// All damaged commits that this process met, with what is wrong.
@@ -138,14 +143,26 @@ impl Inner {
         self.with_index(|index| self.fold_missing(index))
     }
 
-    /// The same if the folder of commits has changed since the last time.
+    /// The same if another process may have committed something since the last time.
     pub(crate) fn refresh_if_changed(&self) -> Result<()> {
-        let path = &self.layout.commits;
-        let stat = self.fs.stat(path).map_err(StoreError::io("list", path))?;
-        if self.listing().settled == Some(stat.mtime) {
+        let (alone, settled) = {
+            let listing = self.listing();
+            (listing.alone, listing.settled)
+        };
+        let is_still = |path: &Path, then: Option<Nanos>| {
+            then.is_some() && self.fs.stat(path).ok().map(|stat| stat.mtime) == then
+        };
+        if is_still(&self.layout.leases, alone) || is_still(&self.layout.commits, settled) {
             return Ok(());
         }
         self.refresh()
+    }
+
+    /// Whether no other process has a lease; `false` if that cannot be told.
+    fn is_alone(&self) -> bool {
+        let own = self.lease.get().map(Lease::id);
+        lease::lease_files(&*self.fs, &self.layout)
+            .is_ok_and(|leases| leases.iter().all(|(id, _)| Some(*id) == own))
     }
 
     /// Folds what is missing. Commits may be rewritten by a collection while this looks: then it
@@ -153,10 +170,14 @@ impl Inner {
     fn fold_missing(&self, index: &mut Index) -> Result<(), Trouble> {
         let path = &self.layout.commits;
         for _ in 0..LISTINGS {
-            // Looked at before the listing: a change in between shows as one. Whether the time is
-            // settled is told by the clock that stamps it.
-            let stat = self.fs.stat(path).map_err(StoreError::io("list", path))?;
+            // Looked at before the listings: a change in between shows as one. Whether a time is
+            // settled is told by the clock that stamps it, asked before all else.
             let now = self.fs.now(path).unwrap_or(Nanos::MIN);
+            let settled = |time: Nanos| (time < now.saturating_sub(TICK)).then_some(time);
+            let stat = self.fs.stat(path).map_err(StoreError::io("list", path))?;
+            let leased = self.fs.stat(&self.layout.leases);
+            let leased = leased.ok().and_then(|stat| settled(stat.mtime));
+            let alone = leased.filter(|_| self.is_alone());
             let names = self.commit_names()?;
             if index.folded().iter().any(|name| !names.contains(name)) {
                 self.follow(index, &names)?;
@@ -177,7 +198,10 @@ impl Inner {
             if let Some(last) = names.iter().max() {
                 self.clock.observe(*last);
             }
-            self.listing().settled = (stat.mtime < now.saturating_sub(TICK)).then_some(stat.mtime);
+            let mut listing = self.listing();
+            listing.settled = settled(stat.mtime);
+            listing.alone = alone;
+            drop(listing);
             if !gone {
                 break;
             }

@@ -135,19 +135,14 @@ impl Store {
             return inner.report(options, &plan);
         }
         self.flush()?;
-        inner.lease()?;
         let path = inner.layout.claims.join("collection");
         let mut other = None;
-        let _one = lease::claim(
-            &inner.fs,
-            &path,
-            &Holder::this_process("", ""),
-            &mut |holder| {
-                other = holder.cloned();
-                ControlFlow::Break(())
-            },
-        )
-        .map_err(|error| match error {
+        let mut busy = |holder: Option<&Holder>| {
+            other = holder.cloned();
+            ControlFlow::Break(())
+        };
+        let claim = inner.lease()?.claim(&path, &mut busy);
+        let _one = claim.map_err(|error| match error {
             StoreError::Cancelled => StoreError::Collecting {
                 pid: other.map_or(0, |holder| holder.pid),
             },
@@ -357,8 +352,7 @@ impl Inner {
         for (name, bytes) in self.idle_scratch(plan, options)? {
             let claim = self.layout.claims.join(format!("{name}.scratch"));
             let mut busy = |_: Option<&Holder>| ControlFlow::Break(());
-            let holder = Holder::this_process("", "");
-            let _claim = match lease::claim(&self.fs, &claim, &holder, &mut busy) {
+            let _claim = match self.lease()?.claim(&claim, &mut busy) {
                 Err(StoreError::Cancelled) => continue,
                 claim => claim?,
             };

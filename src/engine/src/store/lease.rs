@@ -1,9 +1,14 @@
 //! Leases, claims and temporary folders: what belongs to a living process.
 //!
-//! All of them are files under a kernel lock. A process that dies frees them by dying, and
-//! whoever finds such a file unlocked sweeps it, so that there is nothing to unlock by hand.
-//! A holder removes its file before it lets go of the lock; hence everybody who gets a lock
-//! looks whether the path still names the file that was locked, and begins again if not.
+//! A lease is a file under a kernel lock, and a claim is another name of its process' lease: to
+//! link and unlink a name is the least that the right to work on an action can cost. Where there
+//! are no such links, a claim is a file of its own under a lock of its own.
+//!
+//! A process that dies frees them by dying, and whoever finds such a file unlocked sweeps it, so
+//! that there is nothing to unlock by hand. A holder removes its name before it lets go of the
+//! lock; hence everybody who gets a lock looks whether the path still names the file that was
+//! locked, and begins again if not. Nobody takes over a dead process' claim, which would shut out
+//! others from all its claims: it is removed, and whoever is first has a new one.
 
 use std::io::{self, Read, SeekFrom};
 use std::ops::ControlFlow;
@@ -35,33 +40,17 @@ pub struct Holder {
     /// The pipeline; empty for a lease.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub pipeline: String,
-    /// The stage it works on; empty for a lease.
-    #[serde(default, skip_serializing_if = "String::is_empty")]
-    pub stage: String,
-    /// The item it works on; empty for whole parts.
-    #[serde(default, skip_serializing_if = "String::is_empty")]
-    pub item: String,
 }
 
 impl Holder {
-    /// This process, from now on, working on an item of a stage.
-    pub fn this_process(stage: &str, item: &str) -> Self {
+    /// This process, from now on, at a pipeline's work.
+    pub fn this_process(pipeline: &str) -> Self {
         Self {
             pid: std::process::id(),
             host: host_name(),
             since: now_millis(),
-            pipeline: String::new(),
-            stage: stage.to_owned(),
-            item: item.to_owned(),
+            pipeline: pipeline.to_owned(),
         }
-    }
-}
-
-impl Holder {
-    /// The same for an action of `pipeline`.
-    pub fn of_pipeline(mut self, pipeline: &str) -> Self {
-        pipeline.clone_into(&mut self.pipeline);
-        self
     }
 }
 
@@ -92,41 +81,16 @@ pub struct LeaseInfo {
 #[derive(Debug)]
 pub(crate) struct Lease {
     id: Ulid,
+    path: PathBuf,
     fs: Arc<dyn Fs>,
     layout: Arc<Layout>,
-    file: Mutex<Box<dyn Handle>>,
+    file: Locked,
     count: AtomicU64,
-    spare: Arc<Spare>,
     idle: Mutex<Vec<Workplace>>,
 }
 
-/// Files of claims that have ended, in `tmp/` and still locked, to become the next claims. To
-/// create and remove one for each action would cost more than all else that the engine does for
-/// a small action: on ext4 without a journal a new file looks through all that were removed in
-/// the last minutes.
-#[derive(Debug, Default)]
-struct Spare(Mutex<Vec<(PathBuf, Box<dyn Handle>)>>);
-
-/// Spare files that are kept at most.
-const SPARE: usize = 1024;
-
-impl Spare {
-    fn files(&self) -> MutexGuard<'_, Vec<(PathBuf, Box<dyn Handle>)>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Puts a spare file with the holder's text at `path`. `None` if there is none, or another
-    /// file is there, or it fails: the usual way waits, or tells why.
-    fn put(&self, fs: &dyn Fs, path: &Path, holder: &Holder) -> Option<Box<dyn Handle>> {
-        let (spare, mut file) = self.files().pop()?;
-        let put = write_holder(&mut *file, holder).and_then(|()| fs.rename_new(&spare, path));
-        if put.is_err() {
-            self.files().push((spare, file));
-            return None;
-        }
-        Some(file)
-    }
-}
+/// An open file that is locked as long as somebody has it.
+type Locked = Arc<Mutex<Box<dyn Handle>>>;
 
 impl Lease {
     pub(crate) fn acquire(fs: Arc<dyn Fs>, layout: Arc<Layout>) -> Result<Self> {
@@ -152,17 +116,22 @@ impl Lease {
                 Ok(true) => {}
                 Err(error) => return Err(fail(error)),
             }
-            write_holder(&mut *file, &Holder::this_process("", "")).map_err(fail)?;
+            write_holder(&mut *file).map_err(fail)?;
             return Ok(Self {
                 id,
+                path,
                 fs,
                 layout,
-                file: Mutex::new(file),
+                file: Arc::new(Mutex::new(file)),
                 count: AtomicU64::new(0),
-                spare: Arc::default(),
                 idle: Mutex::default(),
             });
         }
+    }
+
+    /// Its name.
+    pub(crate) fn id(&self) -> Ulid {
+        self.id
     }
 
     /// Adds digests that gc must keep while this process lives.
@@ -170,7 +139,7 @@ impl Lease {
         let bytes: Vec<u8> = digests.iter().flat_map(|digest| digest.0).collect();
         let mut file = self.file.lock().unwrap_or_else(PoisonError::into_inner);
         file.write_all(&bytes)
-            .map_err(StoreError::io("write", self.path()))
+            .map_err(StoreError::io("write", &self.path))
     }
 
     /// A new path in `tmp/` that is swept when this process has died.
@@ -179,23 +148,62 @@ impl Lease {
         self.layout.tmp.join(format!("{}-{count}", self.id))
     }
 
-    fn path(&self) -> PathBuf {
-        self.layout.leases.join(self.id.to_string())
-    }
-
-    /// As [`claim`], of a file that is used again.
+    /// Takes the claim at `path`, waiting while another process has it. `wait` is told who has it,
+    /// as far as that is known, before each pause of at most 100 ms, and may give up.
     pub(crate) fn claim(
         &self,
         path: &Path,
-        holder: &Holder,
         wait: &mut dyn FnMut(Option<&Holder>) -> ControlFlow<()>,
     ) -> Result<Claim> {
-        let mut claim = match self.spare.put(&*self.fs, path, holder) {
-            Some(file) => Claim::new(&self.fs, path, file),
-            None => claim(&self.fs, path, holder, wait)?,
+        let claim = |locked, waited| Claim {
+            fs: self.fs.clone(),
+            path: path.to_owned(),
+            _locked: locked,
+            waited,
         };
-        claim.spare = Some((self.spare.clone(), self.tmp_path()));
-        Ok(claim)
+        let mut pause = Duration::from_millis(1);
+        let mut refused = 0_u32;
+        loop {
+            if self.fs.hard_link(&self.path, path).is_ok() {
+                return Ok(claim(self.file.clone(), refused > 1));
+            }
+            // It is somebody's, or there are no links here, or it fails in a way that tells.
+            let mut file = self.fs.open_or_create(path).map_err(|error| {
+                if is_read_only(&error) {
+                    self.read_only()
+                } else {
+                    StoreError::io("create", path)(error)
+                }
+            })?;
+            if file.try_lock().map_err(StoreError::io("lock", path))? {
+                let reading = StoreError::io("read", path);
+                match standing(&*self.fs, path, &*file).map_err(reading)? {
+                    Standing::Alone => {
+                        file.set_len(0)
+                            .and_then(|()| write_holder(&mut *file))
+                            .map_err(StoreError::io("write", path))?;
+                        return Ok(claim(Arc::new(Mutex::new(file)), refused > 1));
+                    }
+                    Standing::Linked => fs::gone_is_fine(self.fs.remove_file(path))
+                        .map_err(StoreError::io("remove", path))?,
+                    Standing::Gone => {}
+                }
+                continue;
+            }
+            // The first time may be a dead process' lease that somebody just looks at.
+            refused += 1;
+            if refused > 1 && wait(read_holder(&mut *file).as_ref()).is_break() {
+                return Err(StoreError::Cancelled);
+            }
+            std::thread::sleep(pause);
+            pause = (pause * 2).min(Duration::from_millis(100));
+        }
+    }
+
+    fn read_only(&self) -> StoreError {
+        StoreError::ReadOnly {
+            path: self.layout.root.clone(),
+        }
     }
 
     /// A workplace that is not in use, or a new one.
@@ -220,11 +228,8 @@ impl Lease {
 impl Drop for Lease {
     fn drop(&mut self) {
         self.idle().clear();
-        for (path, _locked) in self.spare.files().drain(..) {
-            let _ = self.fs.remove_file(&path);
-        }
         // Best effort: a file that stays is unlocked, and swept by the next process.
-        let _ = self.fs.remove_file(&self.path());
+        let _ = self.fs.remove_file(&self.path);
     }
 }
 
@@ -315,7 +320,7 @@ pub(crate) fn living(fs: &dyn Fs, layout: &Layout) -> Result<Vec<LeaseInfo>> {
     Ok(leases)
 }
 
-fn lease_files(fs: &dyn Fs, layout: &Layout) -> Result<Vec<(Ulid, PathBuf)>> {
+pub(crate) fn lease_files(fs: &dyn Fs, layout: &Layout) -> Result<Vec<(Ulid, PathBuf)>> {
     let dir = &layout.leases;
     let entries = fs.read_dir(dir).map_err(StoreError::io("list", dir))?;
     let leases = entries.into_iter().filter_map(|entry| {
@@ -334,24 +339,12 @@ fn is_leased(fs: &dyn Fs, layout: &Layout, owner: &str) -> bool {
 pub struct Claim {
     fs: Arc<dyn Fs>,
     path: PathBuf,
-    /// Open and locked until the drop.
-    file: Option<Box<dyn Handle>>,
-    /// Where the file goes then, if it is to be used again.
-    spare: Option<(Arc<Spare>, PathBuf)>,
+    /// Until the drop is over.
+    _locked: Locked,
     waited: bool,
 }
 
 impl Claim {
-    fn new(fs: &Arc<dyn Fs>, path: &Path, file: Box<dyn Handle>) -> Self {
-        Self {
-            fs: fs.clone(),
-            path: path.to_owned(),
-            file: Some(file),
-            spare: None,
-            waited: false,
-        }
-    }
-
     /// Whether another process had it before: then the work may be done.
     pub fn waited(&self) -> bool {
         self.waited
@@ -360,88 +353,50 @@ impl Claim {
 
 impl Drop for Claim {
     fn drop(&mut self) {
-        // The lock lasts to the end of this.
-        let file = self.file.take();
-        if let Some((spare, aside)) = self.spare.take()
-            && spare.files().len() < SPARE
-            && self.fs.rename(&self.path, &aside).is_ok()
-        {
-            spare.files().extend(file.map(|file| (aside, file)));
-            return;
-        }
-        // Best effort: an unlocked file that stays is taken over by the next.
+        // Best effort: a name that stays is swept when this process has died.
         let _ = self.fs.remove_file(&self.path);
     }
 }
 
-/// Takes the claim at `path`, waiting while another process has it. `wait` is told who has it, as
-/// far as that is known, before each pause of at most 100 ms, and may give up.
-pub(crate) fn claim(
-    fs: &Arc<dyn Fs>,
-    path: &Path,
-    holder: &Holder,
-    wait: &mut dyn FnMut(Option<&Holder>) -> ControlFlow<()>,
-) -> Result<Claim> {
-    let mut waited = false;
-    let mut pause = Duration::from_millis(1);
-    loop {
-        let mut file = fs.open_or_create(path).map_err(|error| {
-            match path.parent().and_then(Path::parent) {
-                Some(root) if is_read_only(&error) => StoreError::ReadOnly {
-                    path: root.to_owned(),
-                },
-                _ => StoreError::io("create", path)(error),
-            }
-        })?;
-        if file.try_lock().map_err(StoreError::io("lock", path))? {
-            if !same(&**fs, path, &*file).map_err(StoreError::io("read", path))? {
-                continue;
-            }
-            write_holder(&mut *file, holder).map_err(StoreError::io("write", path))?;
-            let mut claim = Claim::new(fs, path, file);
-            claim.waited = waited;
-            return Ok(claim);
-        }
-        waited = true;
-        if wait(read_holder(&mut *file).as_ref()).is_break() {
-            return Err(StoreError::Cancelled);
-        }
-        std::thread::sleep(pause);
-        pause = (pause * 2).min(Duration::from_millis(100));
+/// Where an open file stands.
+enum Standing {
+    /// Its path names another file, or none.
+    Gone,
+    /// It has other names than this.
+    Linked,
+    /// This is its only name.
+    Alone,
+}
+
+fn standing(fs: &dyn Fs, path: &Path, file: &dyn Handle) -> io::Result<Standing> {
+    let open = file.stat()?;
+    match fs.lstat(path) {
+        Ok(named) if (named.dev, named.ino) != (open.dev, open.ino) => Ok(Standing::Gone),
+        Ok(_) if open.links > 1 => Ok(Standing::Linked),
+        Ok(_) => Ok(Standing::Alone),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Standing::Gone),
+        Err(error) => Err(error),
     }
 }
 
 /// Whether `path` still names the open file.
 fn same(fs: &dyn Fs, path: &Path, file: &dyn Handle) -> io::Result<bool> {
-    let open = file.stat()?;
-    match fs.lstat(path) {
-        Ok(named) => Ok((named.dev, named.ino) == (open.dev, open.ino)),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
-        Err(error) => Err(error),
-    }
+    Ok(!matches!(standing(fs, path, file)?, Standing::Gone))
 }
 
-fn write_holder(file: &mut dyn Handle, holder: &Holder) -> io::Result<()> {
-    let mut line = serde_json::to_vec(holder).map_err(io::Error::other)?;
-    // Another's text may be longer. It is covered with spaces: to cut the file would free and take
-    // a block of the disk each time.
-    let before = usize::try_from(file.seek(SeekFrom::End(0))?).unwrap_or(0);
-    line.resize(
-        line.len()
-            .max(before.min(HOLDER_LIMIT as usize).saturating_sub(1)),
-        b' ',
-    );
+/// Writes into an empty file whose it is.
+fn write_holder(file: &mut dyn Handle) -> io::Result<()> {
+    let mut line = serde_json::to_vec(&Holder::this_process("")).map_err(io::Error::other)?;
     line.push(b'\n');
-    file.seek(SeekFrom::Start(0))?;
     file.write_all(&line)
 }
 
 /// Another's text may be half written; then nothing is known yet.
 fn read_holder(file: &mut dyn Handle) -> Option<Holder> {
     file.seek(SeekFrom::Start(0)).ok()?;
-    let mut line = Vec::new();
-    file.take(HOLDER_LIMIT).read_to_end(&mut line).ok()?;
-    serde_json::from_slice(&line).ok()
+    let mut text = Vec::new();
+    file.take(HOLDER_LIMIT).read_to_end(&mut text).ok()?;
+    serde_json::from_slice(text.split(|b| *b == b'\n').next()?).ok()
 }
 
 /// Whether an error says that nothing can be written here at all.

@@ -647,30 +647,29 @@ impl Store {
     pub fn claim(
         &self,
         key: &Digest,
-        holder: &Holder,
         mut wait: impl FnMut(Option<&Holder>) -> ControlFlow<()>,
     ) -> Result<Claim> {
         let path = self.inner.layout.claims.join(key.to_hex());
-        self.inner.lease()?.claim(&path, holder, &mut wait)
+        self.inner.lease()?.claim(&path, &mut wait)
     }
 
-    /// The scratch folder `key`, claimed as by [`Store::claim`]. It holds what earlier attempts
-    /// left there.
+    /// The scratch folder `key` of a pipeline's stage, claimed as by [`Store::claim`]. It holds
+    /// what earlier attempts left there.
     ///
     /// # Errors
     /// As [`Store::claim`], or the folder cannot be made.
     pub fn scratch(
         &self,
         key: &Digest,
-        holder: &Holder,
+        pipeline: &str,
         mut wait: impl FnMut(Option<&Holder>) -> ControlFlow<()>,
     ) -> Result<Scratch> {
         let layout = &self.inner.layout;
         let claim_path = layout.claims.join(format!("{key}.scratch"));
-        let claim = lease::claim(&self.inner.fs, &claim_path, holder, &mut wait)?;
+        let claim = self.inner.lease()?.claim(&claim_path, &mut wait)?;
         let path = layout.scratch.join(key.to_hex());
         let owner = layout.scratch.join(format!("{key}.owner"));
-        let line = serde_json::to_vec(holder)
+        let line = serde_json::to_vec(&Holder::this_process(pipeline))
             .map_err(|error| StoreError::io("write", &owner)(io::Error::other(error)))?;
         fs::write_atomic(&*self.inner.fs, &owner, &line)
             .map_err(StoreError::io("write", &owner))?;

@@ -10,8 +10,8 @@ use engine::fs::Fs;
 use engine::fs::RealFs;
 use engine::fs::sim::{SimFs, Snapshot};
 use engine::store::{
-    Artifact, GcOptions, Holder, InterimRecord, Origin, PinRecord, Record, Store, StoreOptions,
-    Ulid, VerifyOptions, Warning,
+    Artifact, GcOptions, InterimRecord, Origin, PinRecord, Record, Store, StoreOptions, Ulid,
+    VerifyOptions, Warning,
 };
 use engine::{Deaf, EngineError, Project, Repair, Request, repair};
 use stage_core::{Cancel, Digest, Tree};
@@ -251,8 +251,7 @@ impl Scenario {
     fn publish(&self, cache: &Path, fs: Arc<dyn Fs>) -> Result<(), EngineError> {
         let store = Store::open(cache, options(fs, &Arc::default()))?;
         let key = Digest::of(b"some long action");
-        let holder = Holder::this_process("train", "");
-        let scratch = store.scratch(&key, &holder, |_| ControlFlow::Break(()))?;
+        let scratch = store.scratch(&key, "toy", |_| ControlFlow::Break(()))?;
         for step in [1_u64, 2] {
             let entry = store.import_bytes(format!("after {step}").as_bytes())?;
             let tree = Tree(BTreeMap::from([("model".to_owned(), entry)]));

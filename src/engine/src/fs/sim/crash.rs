@@ -311,12 +311,15 @@ impl Disk {
         }
     }
 
-    fn snapshot(mut self) -> Snapshot {
+    fn snapshot(self) -> Snapshot {
         let mut all = Snapshot::default();
+        let contents = self.contents.into_iter();
+        let contents: HashMap<FileId, Arc<[u8]>> =
+            contents.map(|(file, bytes)| (file, bytes.into())).collect();
         for (path, node) in self.names {
             let bytes = match node {
                 Node::Dir => None,
-                Node::File(file) => Some(self.contents.remove(&file).unwrap_or_default().into()),
+                Node::File(file) => Some(contents.get(&file).cloned().unwrap_or_default()),
             };
             all.0.insert(path, bytes);
         }

@@ -16,6 +16,8 @@ pub enum Call {
     CreateDir,
     /// Renaming.
     Rename,
+    /// Giving another name.
+    Link,
     /// Removing a file or a folder.
     Remove,
     /// Listing a folder.
@@ -66,12 +68,12 @@ impl Error {
     /// Whether a call can fail so.
     pub fn befalls(self, call: Call) -> bool {
         use Call::{
-            Copy, Create, CreateDir, Lock, Open, Read, ReadDir, Rename, SetLen, Sync, Write,
+            Copy, Create, CreateDir, Link, Lock, Open, Read, ReadDir, Rename, SetLen, Sync, Write,
         };
         match self {
             Self::Full => matches!(
                 call,
-                Create | CreateDir | Rename | Copy | Write | SetLen | Sync
+                Create | CreateDir | Rename | Link | Copy | Write | SetLen | Sync
             ),
             Self::Device => true,
             Self::Files => matches!(call, Open | Create | ReadDir | Copy),

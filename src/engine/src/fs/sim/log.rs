@@ -16,7 +16,7 @@ pub type FileId = u64;
 /// One change. Paths are relative to the root.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Effect {
-    /// A file got its first name.
+    /// A file got a name, its first or another.
     Create {
         /// Its name.
         path: PathBuf,
@@ -187,6 +187,17 @@ impl Log {
         self.names.insert(path.clone(), file);
         self.note(Effect::Create { path, file });
         Some(file)
+    }
+
+    /// A file got another name.
+    pub(super) fn linked(&mut self, from: &Path, to: &Path) {
+        if let (Some(from), Some(to)) = (self.inside(from), self.inside(to))
+            && let Some(file) = self.names.get(from).copied()
+        {
+            let path = to.to_owned();
+            self.names.insert(path.clone(), file);
+            self.note(Effect::Create { path, file });
+        }
     }
 
     /// A file that came with its bytes.

@@ -203,6 +203,15 @@ impl Fs for SimFs {
         self.renamed(from, to, || RealFs.rename_new(from, to))
     }
 
+    fn hard_link(&self, from: &Path, to: &Path) -> io::Result<()> {
+        self.change(Call::Link, to, "link", |log| {
+            log.meet(from);
+            RealFs.hard_link(from, to)?;
+            log.linked(from, to);
+            Ok(())
+        })
+    }
+
     fn remove_file(&self, path: &Path) -> io::Result<()> {
         self.change(Call::Remove, path, "remove", |log| {
             RealFs.remove_file(path)?;

@@ -4,6 +4,7 @@ use std::process::{Child, Command};
 use std::time::Duration;
 
 use super::*;
+use crate::fs::sim::{Error, Fault, SimFs};
 
 const ROOT: &str = "STORE_TEST_ROOT";
 const MODE: &str = "STORE_TEST_MODE";
@@ -38,9 +39,8 @@ fn spawn(home: &Home, mode: &str) -> Process {
 fn work(store: &Store, log: &Path) {
     let id = std::process::id() as usize;
     for n in (0..ACTIONS).map(|n| (n + id * 7) % ACTIONS) {
-        let holder = Holder::this_process("decode", &n.to_string());
         let wait = |_: Option<&Holder>| ControlFlow::Continue(());
-        let claim = store.claim(&key(n), &holder, wait).unwrap();
+        let claim = store.claim(&key(n), wait).unwrap();
         if store.lookup_fresh(&key(n)).unwrap().is_some() {
             continue;
         }
@@ -64,8 +64,7 @@ fn other_process() {
     match std::env::var(MODE).unwrap().as_str() {
         "work" => work(&store, &root.join("../log")),
         "hold" => {
-            let holder = Holder::this_process("train", "");
-            let _claim = store.claim(&key(0), &holder, never_wait).unwrap();
+            let _claims = [0, 1].map(|n| store.claim(&key(n), never_wait).unwrap());
             let _tmp = store.tmp_dir().unwrap();
             std::thread::sleep(Duration::from_secs(600));
         }
@@ -106,9 +105,8 @@ fn waiting_says_for_whom_and_a_kill_frees_the_claim() {
     while names_in(&home.root().join("tmp")).is_empty() {
         std::thread::sleep(Duration::from_millis(5));
     }
-    let holder = Holder::this_process("train", "");
     let mut seen = None;
-    let claim = store.claim(&key(0), &holder, |holder| {
+    let claim = store.claim(&key(0), |holder| {
         if seen.is_none() {
             seen = holder.cloned();
             child.0.kill().unwrap();
@@ -118,7 +116,7 @@ fn waiting_says_for_whom_and_a_kill_frees_the_claim() {
     let claim = claim.unwrap();
     assert!(claim.waited());
     let seen = seen.unwrap();
-    assert_eq!((seen.pid, seen.stage.as_str()), (child.0.id(), "train"));
+    assert_eq!(seen.pid, child.0.id());
     assert!(seen.since > 0 && !seen.host.is_empty());
     // Its temporary folder and lease go with the next lease taken.
     assert_eq!(names_in(&home.root().join("tmp")).len(), 1);
@@ -126,28 +124,74 @@ fn waiting_says_for_whom_and_a_kill_frees_the_claim() {
     assert!(next.hold(&[], next.generation()).unwrap());
     assert!(names_in(&home.root().join("tmp")).is_empty());
     assert_eq!(next.leases().unwrap().len(), 2);
+    // To have one of its claims is not to have them all.
+    drop(next.claim(&key(1), never_wait).unwrap());
+    drop(claim);
+}
+
+#[test]
+fn where_there_are_no_links_a_claim_is_a_file_of_its_own() {
+    let home = Home::new();
+    drop(home.open());
+    let disk = SimFs::new(&home.root(), &["index.db", "index.db-wal"]).unwrap();
+    disk.fail(Fault::Line {
+        start: "link ".to_owned(),
+        error: Error::Device,
+    });
+    let fs: Arc<dyn Fs> = Arc::new(disk);
+    let open = |fs: &Arc<dyn Fs>| {
+        let fs = fs.clone();
+        Store::open(
+            &home.root(),
+            StoreOptions {
+                fs,
+                ..home.options()
+            },
+        )
+        .unwrap()
+    };
+    let (without, with) = (open(&fs), home.open());
+    for (one, other) in [(&without, &with), (&with, &without)] {
+        let claims = [0, 1].map(|n| one.claim(&key(n), never_wait).unwrap());
+        let mut holder = None;
+        let busy = other.claim(&key(0), |seen| {
+            holder = seen.cloned();
+            ControlFlow::Break(())
+        });
+        assert!(matches!(busy, Err(StoreError::Cancelled)));
+        assert_eq!(holder.unwrap().pid, std::process::id());
+        drop(claims);
+        drop(other.claim(&key(0), never_wait).unwrap());
+    }
+    // What somebody who died left is taken over.
+    let path = home.root().join("claims").join(key(2).to_hex());
+    std::fs::write(path, "x".repeat(100_000)).unwrap();
+    let claim = without.claim(&key(2), never_wait).unwrap();
+    let busy = with.claim(&key(2), |seen| {
+        assert!(seen.is_some());
+        ControlFlow::Break(())
+    });
+    assert!(matches!(busy, Err(StoreError::Cancelled)));
+    drop(claim);
+    assert!(names_in(&home.root().join("claims")).is_empty());
 }
 
 #[test]
 fn waiting_can_be_given_up() {
     let home = Home::new();
     let store = home.open();
-    let holder = Holder::this_process("train", "");
-    let claim = store.claim(&key(0), &holder, never_wait).unwrap();
-    let given_up = home
-        .open()
-        .claim(&key(0), &holder, |_| ControlFlow::Break(()));
+    let claim = store.claim(&key(0), never_wait).unwrap();
+    let given_up = home.open().claim(&key(0), |_| ControlFlow::Break(()));
     assert!(matches!(given_up, Err(StoreError::Cancelled)));
     drop(claim);
-    assert!(!store.claim(&key(0), &holder, never_wait).unwrap().waited());
+    assert!(!store.claim(&key(0), never_wait).unwrap().waited());
 }
 
 #[test]
 fn a_claim_ends_when_its_record_is_durable() {
     let home = Home::new();
     let store = home.open();
-    let holder = Holder::this_process("decode", "");
-    let claim = store.claim(&key(0), &holder, never_wait).unwrap();
+    let claim = store.claim(&key(0), never_wait).unwrap();
     let entry = store.import_bytes(&content(0)).unwrap();
     let tree = Tree(BTreeMap::from([("out.txt".to_owned(), entry)]));
     let record = Record::Action(action(0, Outcome::Done(Artifact::new(&tree))));
@@ -155,7 +199,7 @@ fn a_claim_ends_when_its_record_is_durable() {
     store.queue(record, Some(claim)).unwrap();
     // No flush: the group is written after a moment by itself.
     let wait = |_: Option<&Holder>| ControlFlow::Continue(());
-    let claim = other.claim(&key(0), &holder, wait).unwrap();
+    let claim = other.claim(&key(0), wait).unwrap();
     assert!(claim.waited());
     assert!(other.lookup_fresh(&key(0)).unwrap().is_some());
 }
@@ -164,17 +208,16 @@ fn a_claim_ends_when_its_record_is_durable() {
 fn scratch_keeps_what_was_left_and_is_one_process_only() {
     let home = Home::new();
     let store = home.open();
-    let holder = Holder::this_process("train", "");
-    let scratch = store.scratch(&key(0), &holder, never_wait).unwrap();
+    let scratch = store.scratch(&key(0), "tunes", never_wait).unwrap();
     std::fs::write(scratch.path().join("state"), b"step 5").unwrap();
     let busy = home
         .open()
-        .scratch(&key(0), &holder, |_| ControlFlow::Break(()));
+        .scratch(&key(0), "tunes", |_| ControlFlow::Break(()));
     assert!(matches!(busy, Err(StoreError::Cancelled)));
     // The action's own claim is another.
-    drop(store.claim(&key(0), &holder, never_wait).unwrap());
+    drop(store.claim(&key(0), never_wait).unwrap());
     drop(scratch);
-    let scratch = home.open().scratch(&key(0), &holder, never_wait).unwrap();
+    let scratch = home.open().scratch(&key(0), "tunes", never_wait).unwrap();
     assert_eq!(names_in(scratch.path()), ["state"]);
     let path = scratch.path().to_owned();
     scratch.remove().unwrap();

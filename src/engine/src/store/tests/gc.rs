@@ -308,10 +308,9 @@ fn a_list_that_cannot_be_read_keeps_everything_until_then() {
 fn scratch_that_no_kept_run_touched_goes_unless_it_is_locked() {
     let home = Home::new();
     let store = with_runs(&home);
-    let holder = Holder::this_process("train", "").of_pipeline("tunes");
-    let locked = store.scratch(&key(1), &holder, never_wait).unwrap();
+    let locked = store.scratch(&key(1), "tunes", never_wait).unwrap();
     for n in [2, 3] {
-        let scratch = store.scratch(&key(n), &holder, never_wait).unwrap();
+        let scratch = store.scratch(&key(n), "tunes", never_wait).unwrap();
         std::fs::write(scratch.path().join("state"), b"12345").unwrap();
     }
     // As if it had been touched before the first run began.
@@ -340,8 +339,8 @@ fn one_collection_at_a_time() {
     let home = Home::new();
     let store = with_runs(&home);
     let path = home.root().join("claims/collection");
-    let holder = Holder::this_process("", "");
-    let other = lease::claim(store.fs(), &path, &holder, &mut never_wait).unwrap();
+    let lease = store.inner().lease().unwrap();
+    let other = lease.claim(&path, &mut never_wait).unwrap();
     let error = store.gc(&options(1)).unwrap_err();
     assert!(
         matches!(error, StoreError::Collecting { pid } if pid == std::process::id()),
