@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::{BufWriter, Write};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use crate::{Digest, Entry, Input, StageError, Tree};
@@ -61,7 +62,11 @@ impl Output {
     /// As [`Output::path`], or the file cannot be created.
     pub fn create(&mut self, name: &str) -> Result<BufWriter<File>, StageError> {
         let path = self.path(name)?;
-        let file = File::create(&path)
+        let mut options = File::options();
+        // As objects are: a call less for the engine.
+        options.write(true).create_new(true).mode(0o444);
+        let file = options
+            .open(&path)
             .map_err(StageError::io(format!("creating `{}`", path.display())))?;
         Ok(BufWriter::with_capacity(256 * 1024, file))
     }

@@ -52,6 +52,8 @@ pub struct Stat {
     pub ctime: Nanos,
     /// Number of hard links.
     pub links: u64,
+    /// Permission bits.
+    pub mode: u32,
     /// Kind of file.
     pub kind: FileKind,
 }

@@ -354,6 +354,7 @@ fn stat_of(meta: &fs::Metadata) -> Stat {
         mtime: nanos(meta.mtime(), meta.mtime_nsec()),
         ctime: nanos(meta.ctime(), meta.ctime_nsec()),
         links: meta.nlink(),
+        mode: meta.mode() & 0o7777,
         kind: kind_of(meta.file_type()),
     }
 }
@@ -374,6 +375,7 @@ fn stat_of_unix(stat: &rustix::fs::Stat) -> Stat {
         mtime: nanos(stat.st_mtime, stat.st_mtime_nsec as i64),
         ctime: nanos(stat.st_ctime, stat.st_ctime_nsec as i64),
         links: u64::from(stat.st_nlink),
+        mode: u32::from(stat.st_mode) & 0o7777,
         kind: kind_of_type(rustix::fs::FileType::from_raw_mode(stat.st_mode)),
     }
 }

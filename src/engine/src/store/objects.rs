@@ -17,6 +17,9 @@ use super::error::{Result, StoreError, Warning};
 use super::{Layout, Ulid};
 use crate::fs::{self, FileKind, Fs, Handle};
 
+/// Permissions of an object.
+const MODE: u32 = 0o444;
+
 /// The objects of a store.
 #[derive(Debug)]
 pub(crate) struct Objects {
@@ -80,41 +83,53 @@ impl Objects {
             self.fs
                 .copy(from, &copy)
                 .map_err(StoreError::io("copy", from))?;
+            self.seal(&copy)?;
             return self.place(&copy, digest, size);
         }
+        if stat.mode != MODE {
+            self.seal(from)?;
+        }
         self.place(from, digest, size)
+    }
+
+    fn seal(&self, path: &Path) -> Result<()> {
+        let sealed = self.fs.set_mode(path, MODE);
+        sealed.map_err(StoreError::io("make read-only", path))
     }
 
     fn place(&self, from: &Path, digest: Digest, size: u64) -> Result<Option<Warning>> {
         let to = self.path(digest);
         let mut warning = None;
-        match self.matches(&to, digest, size) {
-            Ok(true) => {
-                self.fs
-                    .remove_file(from)
-                    .map_err(StoreError::io("remove", from))?;
-                self.note(digest, false);
-                return Ok(None);
+        loop {
+            match self.fs.rename_new(from, &to) {
+                Ok(()) => break,
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                    // Its folder is made with its first object; or `from` is gone.
+                    self.fs.lstat(from).map_err(StoreError::io("read", from))?;
+                    let dir = to.parent().unwrap_or(&self.layout.objects);
+                    fs::create_dir_all(&*self.fs, dir).map_err(StoreError::io("create", dir))?;
+                }
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                    match self.matches(&to, digest, size) {
+                        Ok(true) => {
+                            self.fs
+                                .remove_file(from)
+                                .map_err(StoreError::io("remove", from))?;
+                            self.note(digest, false);
+                            return Ok(None);
+                        }
+                        Ok(false) => {
+                            self.set_aside(digest)?;
+                            warning = Some(Warning::ObjectReplaced { digest });
+                        }
+                        // Set aside by another, meanwhile.
+                        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                        Err(error) => return Err(StoreError::io("read", to)(error)),
+                    }
+                }
+                Err(error) => return Err(StoreError::io("create", &to)(error)),
             }
-            Ok(false) => {
-                self.set_aside(digest)?;
-                warning = Some(Warning::ObjectReplaced { digest });
-            }
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            Err(error) => return Err(StoreError::io("read", to)(error)),
         }
-        self.fs
-            .set_mode(from, 0o444)
-            .map_err(StoreError::io("make read-only", from))?;
-        match self.fs.rename(from, &to) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                let dir = to.parent().unwrap_or(&self.layout.objects);
-                fs::create_dir_all(&*self.fs, dir).map_err(StoreError::io("create", dir))?;
-                self.fs.rename(from, &to)
-            }
-            result => result,
-        }
-        .map_err(StoreError::io("create", &to))?;
         self.note(digest, true);
         Ok(warning)
     }
