@@ -10,6 +10,7 @@
 //! locked, and begins again if not. Nobody takes over a dead process' claim, which would shut out
 //! others from all its claims: it is removed, and whoever is first has a new one.
 
+use std::collections::HashSet;
 use std::io::{self, Read, SeekFrom};
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
@@ -84,13 +85,31 @@ pub(crate) struct Lease {
     path: PathBuf,
     fs: Arc<dyn Fs>,
     layout: Arc<Layout>,
-    file: Locked,
+    locked: Arc<Locked>,
     count: AtomicU64,
     idle: Mutex<Vec<Workplace>>,
 }
 
 /// An open file that is locked as long as somebody has it.
-type Locked = Arc<Mutex<Box<dyn Handle>>>;
+#[derive(Debug)]
+struct Locked {
+    file: Mutex<Box<dyn Handle>>,
+    /// Claims that have ended and whose names the disk refused to remove.
+    ended: Mutex<HashSet<PathBuf>>,
+}
+
+impl Locked {
+    fn new(file: Box<dyn Handle>) -> Arc<Self> {
+        Arc::new(Self {
+            file: Mutex::new(file),
+            ended: Mutex::default(),
+        })
+    }
+
+    fn ended(&self) -> MutexGuard<'_, HashSet<PathBuf>> {
+        self.ended.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
 
 impl Lease {
     pub(crate) fn acquire(fs: Arc<dyn Fs>, layout: Arc<Layout>) -> Result<Self> {
@@ -122,7 +141,7 @@ impl Lease {
                 path,
                 fs,
                 layout,
-                file: Arc::new(Mutex::new(file)),
+                locked: Locked::new(file),
                 count: AtomicU64::new(0),
                 idle: Mutex::default(),
             });
@@ -137,7 +156,8 @@ impl Lease {
     /// Adds digests that gc must keep while this process lives.
     pub(crate) fn hold(&self, digests: &[Digest]) -> Result<()> {
         let bytes: Vec<u8> = digests.iter().flat_map(|digest| digest.0).collect();
-        let mut file = self.file.lock().unwrap_or_else(PoisonError::into_inner);
+        let file = self.locked.file.lock();
+        let mut file = file.unwrap_or_else(PoisonError::into_inner);
         file.write_all(&bytes)
             .map_err(StoreError::io("write", &self.path))
     }
@@ -158,14 +178,14 @@ impl Lease {
         let claim = |locked, waited| Claim {
             fs: self.fs.clone(),
             path: path.to_owned(),
-            _locked: locked,
+            locked,
             waited,
         };
         let mut pause = Duration::from_millis(1);
         let mut refused = 0_u32;
         loop {
-            if self.fs.hard_link(&self.path, path).is_ok() {
-                return Ok(claim(self.file.clone(), refused > 1));
+            if self.fs.hard_link(&self.path, path).is_ok() || self.locked.ended().remove(path) {
+                return Ok(claim(self.locked.clone(), refused > 1));
             }
             // It is somebody's, or there are no links here, or it fails in a way that tells.
             let mut file = self.fs.open_or_create(path).map_err(|error| {
@@ -182,7 +202,7 @@ impl Lease {
                         file.set_len(0)
                             .and_then(|()| write_holder(&mut *file))
                             .map_err(StoreError::io("write", path))?;
-                        return Ok(claim(Arc::new(Mutex::new(file)), refused > 1));
+                        return Ok(claim(Locked::new(file), refused > 1));
                     }
                     Standing::Linked => fs::gone_is_fine(self.fs.remove_file(path))
                         .map_err(StoreError::io("remove", path))?,
@@ -339,8 +359,7 @@ fn is_leased(fs: &dyn Fs, layout: &Layout, owner: &str) -> bool {
 pub struct Claim {
     fs: Arc<dyn Fs>,
     path: PathBuf,
-    /// Until the drop is over.
-    _locked: Locked,
+    locked: Arc<Locked>,
     waited: bool,
 }
 
@@ -353,8 +372,10 @@ impl Claim {
 
 impl Drop for Claim {
     fn drop(&mut self) {
-        // Best effort: a name that stays is swept when this process has died.
-        let _ = self.fs.remove_file(&self.path);
+        let mut ended = self.locked.ended();
+        ended.insert(std::mem::take(&mut self.path));
+        // What stays is tried again with the next, and swept when this process has died.
+        ended.retain(|path| fs::gone_is_fine(self.fs.remove_file(path)).is_err());
     }
 }
 

@@ -177,6 +177,33 @@ fn where_there_are_no_links_a_claim_is_a_file_of_its_own() {
 }
 
 #[test]
+fn a_claim_ends_although_its_name_cannot_be_removed() {
+    let home = Home::new();
+    drop(home.open());
+    let disk = SimFs::new(&home.root(), &["index.db", "index.db-wal"]).unwrap();
+    let fs: Arc<dyn Fs> = Arc::new(disk.clone());
+    let store = Store::open(
+        &home.root(),
+        StoreOptions {
+            fs,
+            ..home.options()
+        },
+    )
+    .unwrap();
+    disk.fail(Fault::Line {
+        start: "remove claims/".to_owned(),
+        error: Error::Device,
+    });
+    drop(store.claim(&key(0), never_wait).unwrap());
+    drop(store.claim(&key(1), never_wait).unwrap());
+    // It does not wait for itself.
+    let claim = store.claim(&key(0), never_wait).unwrap();
+    disk.fail(Fault::None);
+    drop(claim);
+    assert!(names_in(&home.root().join("claims")).is_empty());
+}
+
+#[test]
 fn waiting_can_be_given_up() {
     let home = Home::new();
     let store = home.open();
