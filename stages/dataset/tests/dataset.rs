@@ -127,7 +127,9 @@ impl Bench {
                 sink.lock().unwrap().push(text);
             }
         }));
-        let folder = self.folder("whole");
+        // A new one each time, as the engine gives.
+        let number = fs::read_dir(self.dir.path()).unwrap().count();
+        let folder = self.folder(&format!("whole {number}"));
         let mut out = Output::new(&folder);
         self.stage.reduce(&inputs, &mut out, &cx)?;
         let (tree, written) = out.seal()?;
