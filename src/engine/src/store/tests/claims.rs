@@ -215,6 +215,29 @@ fn waiting_can_be_given_up() {
 }
 
 #[test]
+fn what_another_commits_is_found_at_once() {
+    let home = Home::new();
+    let (store, other) = (home.open(), home.open());
+    // Until the times of the folders tell one state of them from another.
+    let settle = || std::thread::sleep(Duration::from_millis(50));
+    for store in [&store, &other] {
+        store.tmp_dir().unwrap();
+    }
+    settle();
+    assert!(store.lookup_fresh(&key(0)).unwrap().is_none());
+    perform_all(&other, 0..1);
+    assert!(store.lookup_fresh(&key(0)).unwrap().is_some());
+    drop(other);
+    // It is alone now, and does not list its own commits.
+    settle();
+    assert!(store.lookup_fresh(&key(1)).unwrap().is_none());
+    perform_all(&store, 2..3);
+    assert!(store.lookup_fresh(&key(1)).unwrap().is_none());
+    perform_all(&home.open(), 1..2);
+    assert!(store.lookup_fresh(&key(1)).unwrap().is_some());
+}
+
+#[test]
 fn a_claim_ends_when_its_record_is_durable() {
     let home = Home::new();
     let store = home.open();
