@@ -165,7 +165,7 @@ impl Store {
     }
 
     /// Puts a list of digests into the store as an object, 32 bytes each, as they come. A run
-    /// records its artifacts so ([`RunStage::artifacts`]): the same list is the same object.
+    /// records its artifacts so ([`super::RunStage::artifacts`]): the same list is the same object.
     ///
     /// # Errors
     /// As [`Store::import_bytes`].
