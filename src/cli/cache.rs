@@ -61,7 +61,7 @@ impl Cache {
             let about = match *name {
                 "shared" => "(shared by stages)",
                 "other" => "(of no stage)",
-                "scratch" => "(paused work)",
+                "scratch" => "(states of trainings)",
                 "trash" => "(trash)",
                 "tmp" => "(temporary)",
                 "commits" => "(records)",

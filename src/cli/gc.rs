@@ -109,7 +109,10 @@ impl Gc {
                 self.min_age
             ));
         }
-        for (what, amount) in [("paused work", report.scratch), ("trash", report.litter)] {
+        for (what, amount) in [
+            ("states of trainings", report.scratch),
+            ("trash", report.litter),
+        ] {
             if amount.count > 0 {
                 text.push_str(&format!(
                     "{what}: {would} {}\n",
