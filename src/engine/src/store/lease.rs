@@ -10,7 +10,7 @@
 //! locked, and begins again if not. Nobody takes over a dead process' claim, which would shut out
 //! others from all its claims: it is removed, and whoever is first has a new one.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::io::{self, Read, SeekFrom};
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
@@ -28,6 +28,11 @@ use crate::fs::{self, Fs, Handle};
 
 /// Largest text that is read of another's lease or claim, in bytes.
 const HOLDER_LIMIT: u64 = 64 * 1024;
+
+/// How often a lock is tried, a millisecond apart, before its holder counts as alive. That of a
+/// dead process may last a moment longer: in the hand of somebody who looks, or of a child that
+/// has not become another program yet.
+const PATIENCE: u32 = 5;
 
 /// Who holds a claim or a lease.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -185,7 +190,7 @@ impl Lease {
         let mut refused = 0_u32;
         loop {
             if self.fs.hard_link(&self.path, path).is_ok() || self.locked.ended().remove(path) {
-                return Ok(claim(self.locked.clone(), refused > 1));
+                return Ok(claim(self.locked.clone(), refused > PATIENCE));
             }
             // It is somebody's, or there are no links here, or it fails in a way that tells.
             let mut file = self.fs.open_or_create(path).map_err(|error| {
@@ -202,7 +207,7 @@ impl Lease {
                         file.set_len(0)
                             .and_then(|()| write_holder(&mut *file))
                             .map_err(StoreError::io("write", path))?;
-                        return Ok(claim(Locked::new(file), refused > 1));
+                        return Ok(claim(Locked::new(file), refused > PATIENCE));
                     }
                     Standing::Linked => fs::gone_is_fine(self.fs.remove_file(path))
                         .map_err(StoreError::io("remove", path))?,
@@ -210,13 +215,14 @@ impl Lease {
                 }
                 continue;
             }
-            // The first time may be a dead process' lease that somebody just looks at.
             refused += 1;
-            if refused > 1 && wait(read_holder(&mut *file).as_ref()).is_break() {
+            if refused > PATIENCE && wait(read_holder(&mut *file).as_ref()).is_break() {
                 return Err(StoreError::Cancelled);
             }
             std::thread::sleep(pause);
-            pause = (pause * 2).min(Duration::from_millis(100));
+            if refused > PATIENCE {
+                pause = (pause * 2).min(Duration::from_millis(100));
+            }
         }
     }
 
@@ -296,14 +302,31 @@ pub(crate) fn sweep(fs: &dyn Fs, layout: &Layout) -> Result<()> {
 /// The folder cannot be listed. What cannot be removed now is left for the next.
 pub(crate) fn sweep_claims(fs: &dyn Fs, layout: &Layout) -> Result<()> {
     let dir = &layout.claims;
+    // File → its handle, locked here; `None` if somebody else has the lock.
+    let mut files: HashMap<(u64, u64), Option<Box<dyn Handle>>> = HashMap::new();
     for entry in fs.read_dir(dir).map_err(StoreError::io("list", dir))? {
         let path = dir.join(&entry.name);
         // One that is gone by now must not be made again, hence not `open_or_create`.
-        if let Ok(file) = fs.open(&path)
-            && matches!(file.try_lock(), Ok(true))
-            && matches!(same(fs, &path, &*file), Ok(true))
+        let Ok(stat) = fs.lstat(&path) else { continue };
+        let place = (stat.dev, stat.ino);
+        let file = files.entry(place).or_insert_with(|| {
+            let file = fs.open(&path).ok()?;
+            let is_free = (0..PATIENCE).any(|tried| {
+                if tried > 0 {
+                    std::thread::sleep(Duration::from_millis(1));
+                }
+                matches!(file.try_lock(), Ok(true))
+            });
+            is_free.then_some(file)
+        });
+        if let Some(file) = file
+            && matches!(same(fs, &path, &**file), Ok(true))
         {
             let _ = fs.remove_file(&path);
+        }
+        if stat.links == 1 {
+            // It stands for no other claim.
+            files.remove(&place);
         }
     }
     Ok(())
