@@ -8,6 +8,10 @@ use std::path::{Path, PathBuf};
 
 use crate::{Digest, Entry, Input, StageError, Tree};
 
+/// Permissions of a file of an artifact: it is written once. One that has them from its creation
+/// saves the engine a call.
+pub const SEALED_MODE: u32 = 0o444;
+
 /// A folder of its own for one action; what is written or linked there becomes its artifact.
 #[derive(Debug)]
 pub struct Output {
@@ -63,8 +67,7 @@ impl Output {
     pub fn create(&mut self, name: &str) -> Result<BufWriter<File>, StageError> {
         let path = self.path(name)?;
         let mut options = File::options();
-        // As objects are: a call less for the engine.
-        options.write(true).create_new(true).mode(0o444);
+        options.write(true).create_new(true).mode(SEALED_MODE);
         let file = options
             .open(&path)
             .map_err(StageError::io(format!("creating `{}`", path.display())))?;

@@ -188,18 +188,22 @@ impl<'a, 'p> Books<'a, 'p> {
 
     /// Notes that a task will have no result: nothing more is begun.
     fn abandon(&mut self, index: NodeIndex) {
-        self.running -= 1;
-        self.running_in[self.session.nodes[index].stage] -= 1;
+        self.leave(index);
         self.stopped = true;
     }
 
     /// Writes a result in.
     fn enter(&mut self, index: NodeIndex, result: TaskResult) {
-        self.running -= 1;
-        self.running_in[self.session.nodes[index].stage] -= 1;
+        self.leave(index);
         if let Err(error) = self.take(index, result) {
             self.fail(error);
         }
+    }
+
+    /// Notes that a task runs no more.
+    fn leave(&mut self, index: NodeIndex) {
+        self.running -= 1;
+        self.running_in[self.session.nodes[index].stage] -= 1;
     }
 
     fn fail(&mut self, error: EngineError) {

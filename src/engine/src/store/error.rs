@@ -1,7 +1,7 @@
 //! What can go wrong in the store.
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use stage_core::Digest;
@@ -145,6 +145,22 @@ impl StoreError {
         }
     }
 
+    /// The same of writing below the cache's folder `root`, which may refuse all that.
+    pub(crate) fn in_cache<'a>(
+        doing: &'static str,
+        path: &'a Path,
+        root: &'a Path,
+    ) -> impl FnOnce(io::Error) -> Self + use<'a> {
+        move |error| {
+            if is_read_only(&error) {
+                let path = root.to_owned();
+                Self::ReadOnly { path }
+            } else {
+                Self::io(doing, path)(error)
+            }
+        }
+    }
+
     /// The object that has to be made again before the work can go on, if that is the trouble.
     pub fn lost_object(&self) -> Option<Digest> {
         match self {
@@ -213,4 +229,12 @@ pub enum Warning {
         /// The file.
         path: PathBuf,
     },
+}
+
+/// Whether an error says that nothing can be written here at all.
+pub(crate) fn is_read_only(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::ReadOnlyFilesystem | io::ErrorKind::PermissionDenied
+    )
 }

@@ -12,12 +12,11 @@
 //!
 //! Nobody enters twice at a time, nor waits for another thread inside.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::Layout;
 use super::error::{Result, StoreError};
-use super::lease::is_read_only;
 use crate::fs::{Fs, Handle};
 
 /// The two locks.
@@ -78,15 +77,9 @@ impl Gate {
         })
     }
 
-    fn open(&self, path: &PathBuf) -> Result<Box<dyn Handle>> {
-        self.fs.open_or_create(path).map_err(|error| {
-            if is_read_only(&error) {
-                StoreError::ReadOnly {
-                    path: self.root.clone(),
-                }
-            } else {
-                StoreError::io("open", path)(error)
-            }
-        })
+    fn open(&self, path: &Path) -> Result<Box<dyn Handle>> {
+        self.fs
+            .open_or_create(path)
+            .map_err(StoreError::in_cache("open", path, &self.root))
     }
 }

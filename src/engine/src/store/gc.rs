@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use stage_core::Digest;
 
-use super::error::{Result, StoreError};
+use super::error::{Result, StoreError, is_read_only};
 use super::survey::{ALWAYS, DEAD, Fate, Owner, Roots, StageName, Survey};
 use super::{Holder, Inner, Store, Ulid, lease, now_millis};
 use crate::fs::{self, FileKind, Nanos};
@@ -288,7 +288,7 @@ impl Inner {
         let age = Nanos::try_from(min_age.as_nanos()).unwrap_or(Nanos::MAX);
         match self.fs.now(trash) {
             Ok(now) => Ok(now.saturating_sub(age)),
-            Err(error) if lease::is_read_only(&error) => {
+            Err(error) if is_read_only(&error) => {
                 let now = Nanos::try_from(now_millis()).unwrap_or(0);
                 Ok(now.saturating_mul(1_000_000).saturating_sub(age))
             }

@@ -34,7 +34,7 @@ const HOLDER_LIMIT: u64 = 64 * 1024;
 /// has not become another program yet.
 const PATIENCE: u32 = 5;
 
-/// Who holds a claim or a lease.
+/// Whose a lease, a claim or a scratch folder is.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Holder {
     /// Process.
@@ -43,7 +43,7 @@ pub struct Holder {
     pub host: String,
     /// Since when, in milliseconds since 1970-01-01 UTC.
     pub since: u64,
-    /// The pipeline; empty for a lease.
+    /// The pipeline whose scratch folder it is; empty for a lease or a claim.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub pipeline: String,
 }
@@ -121,15 +121,11 @@ impl Lease {
         loop {
             let id = Ulid::new();
             let path = layout.leases.join(id.to_string());
-            let mut file = fs.create_new(&path).map_err(|error| {
-                if is_read_only(&error) {
-                    StoreError::ReadOnly {
-                        path: layout.root.clone(),
-                    }
-                } else {
-                    StoreError::io("create", &path)(error)
-                }
-            })?;
+            let mut file = fs.create_new(&path).map_err(StoreError::in_cache(
+                "create",
+                &path,
+                &layout.root,
+            ))?;
             let fail = StoreError::io("lock", &path);
             match file
                 .try_lock()
@@ -193,13 +189,9 @@ impl Lease {
                 return Ok(claim(self.locked.clone(), refused > PATIENCE));
             }
             // It is somebody's, or there are no links here, or it fails in a way that tells.
-            let mut file = self.fs.open_or_create(path).map_err(|error| {
-                if is_read_only(&error) {
-                    self.read_only()
-                } else {
-                    StoreError::io("create", path)(error)
-                }
-            })?;
+            let file = self.fs.open_or_create(path);
+            let fail = StoreError::in_cache("create", path, &self.layout.root);
+            let mut file = file.map_err(fail)?;
             if file.try_lock().map_err(StoreError::io("lock", path))? {
                 let reading = StoreError::io("read", path);
                 match standing(&*self.fs, path, &*file).map_err(reading)? {
@@ -223,12 +215,6 @@ impl Lease {
             if refused > PATIENCE {
                 pause = (pause * 2).min(Duration::from_millis(100));
             }
-        }
-    }
-
-    fn read_only(&self) -> StoreError {
-        StoreError::ReadOnly {
-            path: self.layout.root.clone(),
         }
     }
 
@@ -441,14 +427,6 @@ fn read_holder(file: &mut dyn Handle) -> Option<Holder> {
     let mut text = Vec::new();
     file.take(HOLDER_LIMIT).read_to_end(&mut text).ok()?;
     serde_json::from_slice(text.split(|b| *b == b'\n').next()?).ok()
-}
-
-/// Whether an error says that nothing can be written here at all.
-pub(crate) fn is_read_only(error: &io::Error) -> bool {
-    matches!(
-        error.kind(),
-        io::ErrorKind::ReadOnlyFilesystem | io::ErrorKind::PermissionDenied
-    )
 }
 
 /// A folder in `tmp/`, removed with everything in it when dropped.

@@ -6,7 +6,7 @@
 //!   objects/ab/…  bytes, named by their digest, read-only, written once      ([`objects`])
 //!   commits/ULID  immutable: which action gave which artifact; runs, pins    ([`wire`], [`commit`])
 //!   leases/ULID   locked by a living process: the digests it uses            ([`lease`])
-//!   claims/KEY    locked by the process that works on the action             ([`lease`])
+//!   claims/KEY    a second name of the lease of who works on the action      ([`lease`])
 //!   scratch/KEY/  what a stopped action left to go on from
 //!   tmp/ trash/   on the way in; on the way out
 //!   gate.lock     shared by those who begin to use something, closed by collections  ([`gate`])

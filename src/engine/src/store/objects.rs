@@ -11,14 +11,11 @@ use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use stage_core::{Digest, Entry, Input, Tree};
+use stage_core::{Digest, Entry, Input, SEALED_MODE, Tree};
 
 use super::error::{Result, StoreError, Warning};
 use super::{Layout, Ulid};
 use crate::fs::{self, FileKind, Fs, Handle};
-
-/// Permissions of an object.
-const MODE: u32 = 0o444;
 
 /// The objects of a store.
 #[derive(Debug)]
@@ -86,14 +83,14 @@ impl Objects {
             self.seal(&copy)?;
             return self.place(&copy, digest, size);
         }
-        if stat.mode != MODE {
+        if stat.mode != SEALED_MODE {
             self.seal(from)?;
         }
         self.place(from, digest, size)
     }
 
     fn seal(&self, path: &Path) -> Result<()> {
-        let sealed = self.fs.set_mode(path, MODE);
+        let sealed = self.fs.set_mode(path, SEALED_MODE);
         sealed.map_err(StoreError::io("make read-only", path))
     }
 

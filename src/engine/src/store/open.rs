@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, OnceLock};
 use stage_core::Digest;
 
 use super::commit::Committer;
-use super::error::{Result, StoreError, Warning};
+use super::error::{Result, StoreError, Warning, is_read_only};
 use super::gate::Gate;
 use super::index::{Index, IndexError};
 use super::objects::Objects;
@@ -67,7 +67,7 @@ impl Store {
             match fs.create_dir(folder) {
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
                 // A read-only cache can be read although some are missing.
-                Err(error) if lease::is_read_only(&error) => {}
+                Err(error) if is_read_only(&error) => {}
                 made => made.map_err(StoreError::io("create", folder))?,
             }
         }
