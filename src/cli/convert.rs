@@ -144,6 +144,7 @@ impl Convert {
             input: Input {
                 tree: Tree::single(SOURCE_FILE, digest, size),
                 paths: [(SOURCE_FILE.to_owned(), self.input.clone())].into(),
+                state: None,
             },
         };
         let dir = work.join("played");

@@ -247,6 +247,7 @@ impl Worker {
                     return Err(match class {
                         Class::Content => StageError::Content(reason),
                         Class::Environment => StageError::Environment(reason),
+                        Class::Damaged => StageError::Damaged(reason),
                         Class::Cancelled => StageError::Cancelled,
                         Class::Paused => StageError::Paused(reason),
                     });

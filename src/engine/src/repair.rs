@@ -7,7 +7,7 @@ use stage_core::{Cancel, Digest};
 use crate::error::EngineError;
 use crate::event::Observer;
 use crate::session::{Project, Request, Session};
-use crate::store::{User, VerifyOptions, VerifyReport};
+use crate::store::{Scope, User, VerifyOptions, VerifyReport};
 
 /// What a repair found and did.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -16,18 +16,21 @@ pub struct Repair {
     pub found: VerifyReport,
     /// Actions that were done again.
     pub executed: u64,
-    /// What could not be made again, as the pipeline does not describe it any more or it failed:
-    /// nobody is served it, and it is done anew when it is asked for.
+    /// What was not made again, as the pipeline does not describe it any more or it failed: it is
+    /// done anew when it is asked for.
     pub forgotten: Vec<User>,
 }
 
-/// Verifies the cache, moves aside what is damaged, does the actions again whose results are gone,
-/// and forgets those that `request` over the present pipeline does not reach. Afterwards the cache
-/// is whole.
+/// Verifies the cache, forgets the actions whose results are damaged or missing, moves aside what
+/// is damaged, and does those actions again that `request` over the present pipeline reaches.
+/// Afterwards the cache is whole.
+///
+/// The records go first. A repair that is cut short leaves nothing that is named and not there; the
+/// next run makes what it wants.
 ///
 /// # Errors
 /// The cache cannot be read or written, or a source cannot be read. What is damaged may have been
-/// moved aside by then; repair again.
+/// forgotten and moved aside by then.
 pub fn repair(
     project: &Project,
     request: Request,
@@ -42,32 +45,47 @@ pub fn repair(
     if repair.found.is_clean() && repair.found.strays.is_empty() {
         return Ok(repair);
     }
-    store.set_aside_damage(&repair.found)?;
     let lost = repair.found.lost();
     if lost.is_empty() {
+        store.set_aside_damage(&repair.found)?;
         return Ok(repair);
     }
-    repair.executed = remake(project, request, lost.clone(), observer, options.cancel)?;
-    if !options.cancel.is_set() {
-        repair.forgotten = store.forget(&lost)?;
+    let makers = store.forget(&lost, Scope::Makers)?.actions;
+    store.set_aside_damage(&repair.found)?;
+    let keys = makers.keys().copied().collect();
+    repair.executed = remake(project, request, keys, observer, options.cancel)?;
+    if options.cancel.is_set() {
+        return Ok(repair);
     }
+    let rest = store.forget(&lost, Scope::All)?;
+    let keys: Vec<Digest> = makers.keys().copied().collect();
+    let made = store.lookup_many(&keys)?;
+    let not_made = makers.values().zip(made).filter(|(_, made)| made.is_none());
+    let not_made = not_made.flat_map(|(users, _)| users);
+    let mut forgotten = rest.others;
+    forgotten.extend(rest.actions.values().flatten().cloned());
+    forgotten.extend(not_made.cloned());
+    repair.forgotten = forgotten.into_iter().collect();
     Ok(repair)
 }
 
-/// Does the actions again that made the objects `lost`; gives their number.
+/// Does the actions `keys` again, as far as `request` reaches them; gives their number.
 fn remake(
     project: &Project,
     request: Request,
-    lost: BTreeSet<Digest>,
+    keys: BTreeSet<Digest>,
     observer: &dyn Observer,
     cancel: &Cancel,
 ) -> Result<u64, EngineError> {
+    if keys.is_empty() {
+        return Ok(0);
+    }
     let request = Request {
-        remake: lost,
+        only: Some(keys),
         ..request
     };
     let mut session = Session::prepare(project, request, cancel)?;
-    if !session.remakes() {
+    if !session.has_work() {
         return Ok(0);
     }
     let summary = session.execute(observer, cancel)?;

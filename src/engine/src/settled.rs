@@ -136,7 +136,7 @@ impl Session<'_> {
 fn is_plain(request: &Request) -> bool {
     request.artifacts.is_empty()
         && request.force.is_empty()
-        && request.remake.is_empty()
+        && request.only.is_none()
         && !request.retry_failed
         && !request.quick
 }

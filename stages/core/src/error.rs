@@ -12,6 +12,9 @@ pub enum FailureClass {
     Content,
     /// Disk, permissions, memory, time: trying again may succeed.
     Environment,
+    /// The bytes of an input are not those that were written. The engine compares them with their
+    /// digests, and makes again what is damaged.
+    Damaged,
     /// The user or a signal stopped it.
     Cancelled,
     /// Work that can be taken up again was saved and put aside (a signal, a time limit).
@@ -36,6 +39,10 @@ pub enum StageError {
     /// Any other failure that does not follow from the input: memory, a device, a lost process.
     #[error("{0}")]
     Environment(String),
+    /// An input that carries checksums of its own does not pass them, or is another file than the
+    /// artifact says.
+    #[error("{0}")]
+    Damaged(String),
     /// [`crate::Cancel::is_set`] was seen.
     #[error("interrupted")]
     Cancelled,
@@ -50,6 +57,11 @@ impl StageError {
         Self::Content(reason.into())
     }
 
+    /// A source's file is no longer the one that was hashed.
+    pub fn changed() -> Self {
+        Self::Environment("the file changed while it was being read: run again".to_owned())
+    }
+
     /// For `map_err`: an I/O failure while doing `context`.
     pub fn io(context: impl Into<String>) -> impl FnOnce(io::Error) -> Self {
         let context = context.into();
@@ -61,6 +73,7 @@ impl StageError {
         match self {
             Self::Content(_) => FailureClass::Content,
             Self::Io { .. } | Self::Environment(_) => FailureClass::Environment,
+            Self::Damaged(_) => FailureClass::Damaged,
             Self::Cancelled => FailureClass::Cancelled,
             Self::Paused(_) => FailureClass::Paused,
         }

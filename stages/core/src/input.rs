@@ -17,8 +17,46 @@ pub struct Input {
     /// Names, digests and sizes.
     pub tree: Tree,
     /// Where each file lies. The engine has checked that it is there, has its length and, unless
-    /// it checks itself ([`crate::Entry::self_checked`]), has its digest. Never write to one.
+    /// it checks itself ([`crate::Entry::self_checked`]), has its digest: of one that does, the
+    /// stage compares the seal with [`Tree::seal`]. Never write to one.
     pub paths: BTreeMap<String, PathBuf>,
+    /// For a file of a source, its state when it was hashed: [`Input::open`] refuses another.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub state: Option<FileState>,
+}
+
+/// What tells one state of a file from another, short of reading it (`stat`(2)). Times are in
+/// nanoseconds since 1970.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct FileState {
+    /// Device.
+    pub dev: u64,
+    /// Inode.
+    pub ino: u64,
+    /// Length in bytes.
+    pub size: u64,
+    /// Time of the last change of the content.
+    pub mtime: i64,
+    /// Time of the last change of content or inode.
+    pub ctime: i64,
+}
+
+impl FileState {
+    /// That of an open file or of what a path names.
+    pub fn of(meta: &std::fs::Metadata) -> Self {
+        use std::os::unix::fs::MetadataExt;
+        let nanos = |seconds: i64, nanos: i64| {
+            let whole = seconds.saturating_mul(1_000_000_000);
+            whole.saturating_add(nanos)
+        };
+        Self {
+            dev: meta.dev(),
+            ino: meta.ino(),
+            size: meta.size(),
+            mtime: nanos(meta.mtime(), meta.mtime_nsec()),
+            ctime: nanos(meta.ctime(), meta.ctime_nsec()),
+        }
+    }
 }
 
 impl Input {
@@ -36,13 +74,23 @@ impl Input {
         })
     }
 
-    /// Opens the file `name` for reading.
+    /// Opens the file `name` for reading. A stage opens the file of a source once, by this call:
+    /// what its path names may be another file a moment later.
     ///
     /// # Errors
-    /// As [`Input::path`], or the file cannot be opened.
+    /// As [`Input::path`], the file cannot be opened, or it is not in the state in which it was
+    /// hashed.
     pub fn open(&self, name: &str) -> Result<File, StageError> {
         let path = self.path(name)?;
-        File::open(path).map_err(StageError::io(format!("opening `{}`", path.display())))
+        let opening = || format!("opening `{}`", path.display());
+        let file = File::open(path).map_err(StageError::io(opening()))?;
+        if let Some(state) = self.state {
+            let meta = file.metadata().map_err(StageError::io(opening()))?;
+            if FileState::of(&meta) != state {
+                return Err(StageError::changed());
+            }
+        }
+        Ok(file)
     }
 
     /// Reads the file `name` whole, refusing more than `limit` bytes.

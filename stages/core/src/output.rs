@@ -16,9 +16,10 @@ pub const SEALED_MODE: u32 = 0o444;
 #[derive(Debug)]
 pub struct Output {
     dir: PathBuf,
-    /// Created files, and whether their format checks itself.
-    created: BTreeMap<String, bool>,
-    linked: BTreeMap<String, Entry>,
+    /// Created files, and their seals.
+    created: BTreeMap<String, Option<Digest>>,
+    /// Linked files, and the seals that come with them.
+    linked: BTreeMap<String, (Entry, Option<Digest>)>,
     identity: Option<Digest>,
 }
 
@@ -48,16 +49,32 @@ impl Output {
     /// # Errors
     /// The name is taken or no name for a tree, or its folder cannot be made.
     pub fn path(&mut self, name: &str) -> Result<PathBuf, StageError> {
-        self.reserve(name, false)
+        self.check_name(name)?;
+        let path = self.dir.join(name);
+        if let Some(parent) = path.parent()
+            && parent != self.dir
+        {
+            fs::create_dir_all(parent)
+                .map_err(StageError::io(format!("creating `{}`", parent.display())))?;
+        }
+        self.created.insert(name.to_owned(), None);
+        Ok(path)
     }
 
-    /// As [`Output::path`] for a format that carries checksums of its own, which its reader
-    /// checks piece by piece: such a file is not hashed whole before each use.
+    /// Says under which digest the checksums of the file `name` hang, of a format that carries
+    /// such. The file is not hashed whole before each use then: its readers compare the seal, see
+    /// [`Tree::seal`], and check the rest piece by piece.
     ///
     /// # Errors
-    /// As [`Output::path`].
-    pub fn path_self_checked(&mut self, name: &str) -> Result<PathBuf, StageError> {
-        self.reserve(name, true)
+    /// There is no such file.
+    pub fn set_seal(&mut self, name: &str, seal: Digest) -> Result<(), StageError> {
+        let Some(created) = self.created.get_mut(name) else {
+            return Err(StageError::Environment(format!(
+                "a seal was given for `{name}`, which was not written"
+            )));
+        };
+        *created = Some(seal);
+        Ok(())
     }
 
     /// Creates the file `name`. It can be written and sought in, and need not be synced.
@@ -85,15 +102,40 @@ impl Output {
             .map_err(StageError::io(format!("writing `{name}`")))
     }
 
-    /// Puts the file `from` of `input` into the artifact as `name`, without copying.
+    /// Puts the file `from` of `input` into the artifact as `name`, without copying. Its seal, if
+    /// it has one, comes with it.
     ///
     /// # Errors
     /// The input has no such file, or the name is taken or no name for a tree.
     pub fn link(&mut self, name: &str, input: &Input, from: &str) -> Result<(), StageError> {
+        self.link_with(name, input, from, input.tree.seal(from))
+    }
+
+    /// As [`Output::link`] without the seal: another file of this artifact says it, for as many
+    /// files as would make the tree long.
+    ///
+    /// # Errors
+    /// As [`Output::link`].
+    pub fn link_unsealed(
+        &mut self,
+        name: &str,
+        input: &Input,
+        from: &str,
+    ) -> Result<(), StageError> {
+        self.link_with(name, input, from, None)
+    }
+
+    fn link_with(
+        &mut self,
+        name: &str,
+        input: &Input,
+        from: &str,
+        seal: Option<Digest>,
+    ) -> Result<(), StageError> {
         self.check_name(name)?;
         input.path(from)?;
         if let Some(entry) = input.tree.get(from) {
-            self.linked.insert(name.to_owned(), *entry);
+            self.linked.insert(name.to_owned(), (*entry, seal));
         }
         Ok(())
     }
@@ -104,9 +146,12 @@ impl Output {
     /// # Errors
     /// A reserved file was not written, or cannot be read.
     pub fn seal(self) -> Result<(Tree, Vec<String>), StageError> {
-        let mut tree = Tree(self.linked);
+        let mut tree = Tree::default();
+        for (name, (entry, seal)) in self.linked {
+            tree.insert(name, entry, seal);
+        }
         let mut written = Vec::with_capacity(self.created.len());
-        for (name, self_checked) in self.created {
+        for (name, seal) in self.created {
             let path = self.dir.join(&name);
             let (digest, size) = File::open(&path)
                 .and_then(Digest::of_reader)
@@ -114,9 +159,9 @@ impl Output {
             let entry = Entry {
                 digest,
                 size,
-                self_checked,
+                self_checked: seal.is_some(),
             };
-            tree.0.insert(name.clone(), entry);
+            tree.insert(name.clone(), entry, seal);
             written.push(name);
         }
         if let (Some(identity), Some(entry)) = (self.identity, tree.0.values().next().copied()) {
@@ -125,21 +170,8 @@ impl Output {
         Ok((tree, written))
     }
 
-    fn reserve(&mut self, name: &str, self_checked: bool) -> Result<PathBuf, StageError> {
-        self.check_name(name)?;
-        let path = self.dir.join(name);
-        if let Some(parent) = path.parent()
-            && parent != self.dir
-        {
-            fs::create_dir_all(parent)
-                .map_err(StageError::io(format!("creating `{}`", parent.display())))?;
-        }
-        self.created.insert(name.to_owned(), self_checked);
-        Ok(path)
-    }
-
     fn check_name(&self, name: &str) -> Result<(), StageError> {
-        if !Tree::is_name(name) || Tree::names_identity(name) {
+        if !Tree::is_name(name) || Tree::is_attribute(name) {
             return Err(StageError::Environment(format!(
                 "`{name}` cannot name a file of an artifact"
             )));
@@ -165,6 +197,7 @@ mod tests {
         let input = Input {
             tree: Tree::single("o", Digest::of(b"xyz"), 3),
             paths: BTreeMap::from([("o".to_owned(), other)]),
+            state: None,
         };
         let home = dir.path().join("out");
         fs::create_dir(&home).unwrap();
@@ -174,9 +207,14 @@ mod tests {
         assert!(out.write("a/b", b"").is_err(), "taken");
         assert!(out.link("../x", &input, "o").is_err(), "climbs");
         out.identify(Digest::of(b"me"));
+        out.set_seal("a/b", Digest::of(b"seal")).unwrap();
+        assert!(out.set_seal("c", Digest::of(b"seal")).is_err(), "linked");
         let (tree, written) = out.seal().unwrap();
         assert_eq!(written, ["a/b"]);
         assert_eq!(tree.identity(), Some(Digest::of(b"me")));
+        assert_eq!(tree.seal("a/b"), Some(Digest::of(b"seal")));
+        assert_eq!(tree.seal("c"), None);
+        assert!(tree.get("a/b").unwrap().self_checked);
         let names: Vec<_> = tree.files().map(|(name, _)| name.as_str()).collect();
         assert_eq!(names, ["a/b", "c"]);
         assert_eq!(tree.size(), 6);

@@ -17,14 +17,18 @@ pub struct Entry {
     pub digest: Digest,
     /// Length in bytes.
     pub size: u64,
-    /// Whether the format carries checksums of its own that its readers check piece by piece.
-    /// Readers of all other files have them checked whole before they open them.
+    /// Whether the format carries checksums of its own, under a seal that whoever reads the file
+    /// compares with [`Tree::seal`] or with what another file says of it. The engine compares all
+    /// other files with their digests before a stage reads them.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub self_checked: bool,
 }
 
 /// How the name begins that says what an item is, see [`Tree::identity`].
 const IDENTITY: &str = "identity/";
+
+/// How the names begin that say the seals of files, see [`Tree::seal`].
+const SEAL: &str = "seal/";
 
 /// Names → files, sorted by name.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -67,10 +71,10 @@ impl Tree {
             .fold(0, |sum, (_, entry)| sum.saturating_add(entry.size))
     }
 
-    /// Names and files, but for the name that [`Tree::identity`] reads.
+    /// Names and files, but for the names that say something of the artifact.
     pub fn files(&self) -> impl Iterator<Item = (&String, &Entry)> {
         let files = self.0.iter();
-        files.filter(|(name, _)| !Self::names_identity(name))
+        files.filter(|(name, _)| !Self::is_attribute(name))
     }
 
     /// What the item *is*, whatever the parameters and tags (for sound: a digest of the samples as
@@ -84,9 +88,25 @@ impl Tree {
         self.0.keys().find_map(|name| Self::identity_in(name))
     }
 
-    /// Whether a name says what an item is: see [`Tree::identity`].
-    pub fn names_identity(name: &str) -> bool {
-        name.starts_with(IDENTITY)
+    /// The seal of the file `name`: the digest under which the format's own checksums hang, if
+    /// the stage that wrote it said so ([`crate::Output::set_seal`]). It binds the file's bytes to
+    /// this artifact, so that a reader which compares it need not have them hashed whole.
+    ///
+    /// It stands in a name, as the identity does.
+    pub fn seal(&self, name: &str) -> Option<Digest> {
+        let file = self.get(name)?;
+        let mut seals = self.0.range(SEAL.to_owned()..);
+        let mut own = seals
+            .by_ref()
+            .take_while(|(name, _)| name.starts_with(SEAL));
+        own.find(|(_, entry)| entry.digest == file.digest)
+            .and_then(|(name, _)| name.strip_prefix(SEAL)?.parse().ok())
+    }
+
+    /// Whether a name says something of the artifact and is no file of its own: see
+    /// [`Tree::identity`] and [`Tree::seal`].
+    pub fn is_attribute(name: &str) -> bool {
+        name.starts_with(IDENTITY) || name.starts_with(SEAL)
     }
 
     /// The identity that a name says, if it is such a name.
@@ -97,6 +117,14 @@ impl Tree {
     /// The name that says an identity.
     pub(crate) fn identity_name(identity: Digest) -> String {
         format!("{IDENTITY}{identity}")
+    }
+
+    /// Adds a file with its seal, if it has one.
+    pub(crate) fn insert(&mut self, name: String, entry: Entry, seal: Option<Digest>) {
+        self.0.insert(name, entry);
+        if let Some(seal) = seal {
+            self.0.insert(format!("{SEAL}{seal}"), entry);
+        }
     }
 
     /// Whether `name` may stand in a tree: relative, no empty, `.` or `..` component.

@@ -61,8 +61,7 @@ impl From<Error> for StageError {
 }
 
 /// The same for shards and segments. Damaged bytes do not follow from the
-/// input's contents: made again they would be whole, so such a failure must
-/// not be remembered.
+/// input's contents: made again they are whole.
 pub(crate) fn of_shard(error: shard::Error) -> StageError {
     match error {
         shard::Error::Io {
@@ -73,7 +72,7 @@ pub(crate) fn of_shard(error: shard::Error) -> StageError {
             context: format!("cannot {action} `{file}`"),
             source,
         },
-        error if error.is_damage() => StageError::Environment(error.to_string()),
+        error if error.is_damage() => StageError::Damaged(error.to_string()),
         error @ (shard::Error::Memory { .. } | shard::Error::Encode(_)) => {
             StageError::Environment(error.to_string())
         }

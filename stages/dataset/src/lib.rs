@@ -112,7 +112,7 @@ impl Default for Dataset {
 
 impl Kind for Dataset {
     const KIND: &'static str = "dataset";
-    const VERSION: u32 = 1;
+    const VERSION: u32 = 2;
     const ABOUT: &'static str = "gathers frames into a data set with train, valid and test splits";
 }
 

@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::BufWriter;
 
 use shard::{Dtype, FORMAT, FRAMES, Layout, RowType, SegmentWriter, ShardReader, Values};
-use stage_core::{Context, ItemInput, Output, StageError};
+use stage_core::{Context, Digest, ItemInput, Output, StageError};
 
 use crate::error::{Error, of_shard};
 use crate::{Dataset, FRAMES_FILE, SEGMENT};
@@ -40,7 +40,7 @@ pub(crate) fn map(
     let layout = Layout::new(row_type, fields).map_err(of_shard)?;
     let mut metadata = shard.metadata().clone();
     metadata.retain(|key, _| !OF_THE_ITEM.contains(&key.as_str()));
-    let path = out.path_self_checked(SEGMENT)?;
+    let path = out.path(SEGMENT)?;
     let file =
         File::create(&path).map_err(StageError::io(format!("creating `{}`", path.display())))?;
     let file = BufWriter::with_capacity(1 << 20, file);
@@ -51,6 +51,6 @@ pub(crate) fn map(
         let columns: Vec<Values<'_>> = (0..names.len()).filter_map(|i| batch.column(i)).collect();
         writer.push_columns(&columns).map_err(of_shard)?;
     }
-    writer.finish().map_err(of_shard)?;
-    Ok(())
+    let (_, root) = writer.finish().map_err(of_shard)?;
+    out.set_seal(SEGMENT, Digest(root.0))
 }

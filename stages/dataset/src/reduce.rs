@@ -63,6 +63,10 @@ pub(crate) fn reduce(
     for ((digest, piece), decision) in pieces.iter().zip(decisions) {
         cx.cancel.check()?;
         let segment = Segment::open(piece.input.path(SEGMENT)?).map_err(of_shard)?;
+        // It was not hashed whole: the seal tells it from another segment in its place.
+        if let Some(seal) = piece.input.tree.seal(SEGMENT) {
+            segment.expect_root(SegmentId(seal.0)).map_err(of_shard)?;
+        }
         let rows = segment.rows();
         let parts = match decision {
             Decision::Whole(split) => Parts::from([(split, 0..rows)]),
@@ -70,7 +74,8 @@ pub(crate) fn reduce(
         };
         undivided += usize::from(rule == Rule::Time && parts.len() == 1);
         builder.add(*digest, &segment, &parts).map_err(of_shard)?;
-        out.link(&segment_name(digest), piece.input, SEGMENT)?;
+        // The manifest holds the roots.
+        out.link_unsealed(&segment_name(digest), piece.input, SEGMENT)?;
         cx.emit(Event::Advance { by: 1 });
     }
     let manifest = builder.finish(rule.name()).map_err(of_shard)?;

@@ -91,6 +91,8 @@ impl Bench {
         let (tree, written) = out.seal().unwrap();
         assert_eq!(written, [SEGMENT]);
         assert!(tree.get(SEGMENT).unwrap().self_checked);
+        let root = Segment::open(folder.join(SEGMENT)).unwrap().root();
+        assert_eq!(tree.seal(SEGMENT), Some(Digest(root.0)));
         Input {
             tree,
             paths: BTreeMap::from([(SEGMENT.to_owned(), folder.join(SEGMENT))]),

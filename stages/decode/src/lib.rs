@@ -156,8 +156,8 @@ impl Stage for Decode {
             max_seconds: self.max_duration,
             silence_db: self.silence_db,
         };
-        let path = item.input.path(SOURCE_FILE)?;
-        let mut reader = MonoReader::open(path, options).map_err(Error::Source)?;
+        let file = item.input.open(SOURCE_FILE)?;
+        let mut reader = MonoReader::from_file(file, options).map_err(Error::Source)?;
         let identity = Identity::of(&mut reader);
         let spool = self.normalize.then(|| out.dir().to_owned());
         let file = out.create(PCM)?;

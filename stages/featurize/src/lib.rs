@@ -42,7 +42,7 @@ pub const SHARD: &str = "frames.parquet";
 
 impl Kind for Featurize {
     const KIND: &'static str = "featurize";
-    const VERSION: u32 = 2;
+    const VERSION: u32 = 3;
     const ABOUT: &'static str = "turns sound into spectral frames";
 }
 
@@ -83,7 +83,7 @@ impl Stage for Featurize {
 
     fn map(&self, item: &ItemInput, out: &mut Output, cx: &Context) -> Result<(), StageError> {
         let pcm = item.input.open(PCM)?;
-        let path = out.path_self_checked(SHARD)?;
+        let path = out.path(SHARD)?;
         frames::write(self, pcm, &path, &cx.cancel).map_err(StageError::from)
     }
 }

@@ -63,7 +63,6 @@ fn map(stage: &Featurize, dir: &Path, wav: &Path) -> Result<PathBuf, StageError>
     let mut out = Output::new(&home);
     stage.map(&item, &mut out, &Context::silent())?;
     let (tree, _) = out.seal()?;
-    assert!(tree.get(SHARD).unwrap().self_checked);
     Ok(home.join(SHARD))
 }
 
@@ -236,6 +235,7 @@ fn a_stop_is_seen() {
     let input = Input {
         tree: Tree::single(PCM, Digest::of(b""), 0),
         paths: BTreeMap::from([(PCM.to_owned(), path)]),
+ state: None,
     };
     let item = ItemInput {
         source: Digest::of(b""),

@@ -39,6 +39,7 @@ impl From<Error> for StageError {
             Error::Stage(error) => error,
             Error::Dsp(dsp::Error::Stopped) => Self::Cancelled,
             Error::Input(_) => Self::Content(text),
+            Error::Shard(error) if error.is_damage() => Self::Damaged(text),
             _ => Self::Environment(text),
         }
     }

@@ -44,7 +44,7 @@ pub fn sample_name(prompt: usize, variation: u32) -> String {
 
 impl Kind for Predict {
     const KIND: &'static str = "predict";
-    const VERSION: u32 = 2;
+    const VERSION: u32 = 3;
     const ABOUT: &'static str = "continues prompts with a trained model";
 }
 

@@ -102,6 +102,7 @@ impl From<Error> for StageError {
             Error::Checkpoint { .. } | Error::Data(_) | Error::Diverged(_) => {
                 Self::Content(error.chain())
             }
+            Error::Shard(ref shard) if shard.is_damage() => Self::Damaged(error.chain()),
             _ => Self::Environment(error.chain()),
         }
     }

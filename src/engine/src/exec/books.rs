@@ -317,12 +317,12 @@ impl<'a, 'p> Books<'a, 'p> {
             .and_then(|key| self.out.remove(&key))
             .unwrap_or_default();
         match result {
-            TaskResult::Lost(digest) => {
+            TaskResult::Lost(lost) => {
                 // The twins meet the same loss; they are looked at with this one.
                 for twin in twins {
                     self.enqueue(twin);
                 }
-                return self.remake(index, digest);
+                return self.remake(index, &lost);
             }
             TaskResult::Store(error) => return Err(error.into()),
             TaskResult::Done {
@@ -467,13 +467,15 @@ impl<'a, 'p> Books<'a, 'p> {
         Ok(())
     }
 
-    /// An input of `index` was damaged or missing: has it made again, then looks at `index` anew.
-    fn remake(&mut self, index: NodeIndex, digest: Digest) -> Result<(), EngineError> {
-        let makers = self.session.makers_of(index, digest)?;
+    /// Inputs of `index` were damaged or missing: has them made again, then looks at `index` anew.
+    fn remake(&mut self, index: NodeIndex, lost: &BTreeSet<Digest>) -> Result<(), EngineError> {
+        let makers = self.session.makers_of(index, lost)?;
         if makers.is_empty() {
+            let names: Vec<String> = lost.iter().map(Digest::to_string).collect();
             let failure = Failure {
                 reason: format!(
-                    "object {digest} is missing from the cache and nothing here makes it"
+                    "object {} is missing from the cache, and no action of this run makes it",
+                    names.join(", ")
                 ),
                 class: FailureClass::Environment,
                 remembered: false,

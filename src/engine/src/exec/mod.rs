@@ -87,7 +87,7 @@ impl Session<'_> {
         Ok(summary)
     }
 
-    fn has_work(&self) -> bool {
+    pub(crate) fn has_work(&self) -> bool {
         let wanted = |node: &Node| match node.state {
             State::Stale => self.is_wanted(node),
             // It may be wanted when what is before it has been made again.
@@ -96,9 +96,12 @@ impl Session<'_> {
         self.nodes.iter().any(wanted)
     }
 
-    /// Whether a stale action is to be done: all, unless lost objects are to be made again.
+    /// Whether a stale action is to be done: all, unless some were asked for alone.
     fn is_wanted(&self, node: &Node) -> bool {
-        self.request.remake.is_empty() || node.again
+        let Some(only) = &self.request.only else {
+            return true;
+        };
+        node.again || node.key.is_some_and(|key| only.contains(&key))
     }
 
     fn origin(&self, run: Ulid) -> Origin {

@@ -1,6 +1,6 @@
 //! One action, on a working thread: from the claim to the queued record.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ops::ControlFlow;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
@@ -84,8 +84,8 @@ pub(super) enum TaskResult {
     },
     /// The action failed.
     Failed(Failure),
-    /// This object, an input, is missing or damaged.
-    Lost(Digest),
+    /// These objects, of its inputs, are missing or damaged.
+    Lost(BTreeSet<Digest>),
     /// The store does not work.
     Store(StoreError),
 }
@@ -131,8 +131,20 @@ impl Shop<'_> {
                 failed(FailureClass::Cancelled, "interrupted")
             }
             Err(Stop::Store(error)) => match error.lost_object() {
-                Some(digest) => TaskResult::Lost(digest),
+                Some(digest) => match self.lost_inputs(&task) {
+                    Ok(mut lost) => {
+                        lost.insert(digest);
+                        TaskResult::Lost(lost)
+                    }
+                    Err(error) => TaskResult::Store(error),
+                },
                 None => TaskResult::Store(error),
+            },
+            Err(Stop::Stage(StageError::Damaged(reason))) => match self.lost_inputs(&task) {
+                Ok(lost) if lost.is_empty() => failed(FailureClass::Environment, &reason),
+                Ok(lost) => TaskResult::Lost(lost),
+                Err(StoreError::Cancelled) => failed(FailureClass::Cancelled, "interrupted"),
+                Err(error) => TaskResult::Store(error),
             },
             Err(Stop::Stage(error)) => {
                 let class = error.class();
@@ -145,6 +157,17 @@ impl Shop<'_> {
                 failed(class, &reason)
             }
         }
+    }
+
+    /// The inputs of a task that are missing or damaged; all are read.
+    fn lost_inputs(&self, task: &Task) -> Result<BTreeSet<Digest>, StoreError> {
+        let given = task.item.iter().chain(task.ports.values().flatten());
+        let trees = given
+            .filter(|given| given.source.is_none())
+            .map(|given| given.tree.clone())
+            .chain(task.previous.iter().map(Artifact::tree));
+        let entries = trees.flat_map(|tree| tree.0.into_values());
+        self.project.store.lost_of(entries, self.cancel)
     }
 
     fn try_perform(&self, task: &Task) -> Result<TaskResult, Stop> {
@@ -300,9 +323,10 @@ impl Shop<'_> {
 
     fn input(&self, given: &Given) -> Result<ItemInput, Stop> {
         let input = match &given.source {
-            Some((path, _)) => Input {
+            Some((path, sig)) => Input {
                 tree: given.tree.clone(),
                 paths: BTreeMap::from([(SOURCE_FILE.to_owned(), path.clone())]),
+                state: Some((*sig).into()),
             },
             None => self.project.store.input(&given.tree)?,
         };
@@ -385,16 +409,15 @@ impl Shop<'_> {
         })
     }
 
-    /// Refuses a result if the source file is not the one that was hashed.
+    /// Refuses a result if the source file is not the one that was hashed. Its reader saw that it
+    /// opened that one; this sees that nobody wrote to it meanwhile.
     fn unchanged(&self, path: &Path, sig: &StatSig) -> Result<(), StageError> {
         let now = self.project.fs.stat(path);
         let now = now.map_err(StageError::io(format!("reading `{}`", path.display())))?;
         if StatSig::from(&now) == *sig {
             return Ok(());
         }
-        Err(StageError::Environment(
-            "the file changed while it was being read: run again".to_owned(),
-        ))
+        Err(StageError::changed())
     }
 
     fn remember(&self, task: &Task, begun: Instant, reason: &str) -> Result<(), StoreError> {

@@ -58,6 +58,31 @@ pub struct Stat {
     pub kind: FileKind,
 }
 
+/// A process that holds a kernel lock.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LockHolder {
+    /// Its number.
+    pub pid: u32,
+    /// The name of its program, if that can be told.
+    pub name: Option<String>,
+    /// Whether it is stopped, by Ctrl-Z for example: then it lets go of nothing until it goes on.
+    pub stopped: bool,
+}
+
+impl fmt::Display for LockHolder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "process {}", self.pid)?;
+        if let Some(name) = &self.name {
+            write!(f, " ({name})")?;
+        }
+        f.write_str(if self.stopped {
+            ", which is stopped"
+        } else {
+            ""
+        })
+    }
+}
+
 /// An entry of a folder.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DirEntry {
@@ -102,23 +127,18 @@ pub trait Handle: Read + Write + Seek + Send + Sync + fmt::Debug {
     /// As [`Handle::sync`]; `Unsupported` where [`FsKind::syncs_whole`] is false.
     fn sync_fs(&self) -> io::Result<()>;
 
-    /// Waits for the exclusive kernel lock of this file. It ends with the handle or the process.
-    ///
-    /// # Errors
-    /// The file system has no locks.
-    fn lock(&self) -> io::Result<()>;
-
-    /// Waits for a shared kernel lock.
-    ///
-    /// # Errors
-    /// The file system has no locks.
-    fn lock_shared(&self) -> io::Result<()>;
-
-    /// Takes the exclusive lock if it is free.
+    /// Takes the exclusive kernel lock of this file if it is free. It ends with the handle or the
+    /// process. There is no call that waits: a lock may be held by a process that is stopped.
     ///
     /// # Errors
     /// The file system has no locks. A lock held elsewhere is `Ok(false)`.
     fn try_lock(&self) -> io::Result<bool>;
+
+    /// Takes a shared kernel lock if nobody has the exclusive one.
+    ///
+    /// # Errors
+    /// As [`Handle::try_lock`].
+    fn try_lock_shared(&self) -> io::Result<bool>;
 
     /// Cuts or extends the file to `size` bytes.
     ///
@@ -137,8 +157,12 @@ pub trait Fs: Send + Sync + fmt::Debug {
     fn open(&self, path: &Path) -> io::Result<Box<dyn Handle>>;
     /// Creates a file that must not exist, for reading and writing.
     fn create_new(&self, path: &Path) -> io::Result<Box<dyn Handle>>;
-    /// Opens a file for reading and writing, creating it empty if there is none.
-    fn open_or_create(&self, path: &Path) -> io::Result<Box<dyn Handle>>;
+    /// Opens a file that processes lock, for reading and writing, creating it empty if there is
+    /// none. Gives it the permissions `mode` whatever the umask, if it belongs to this user. Fails
+    /// on a symbolic link and on anything else that is no regular file.
+    fn open_lock(&self, path: &Path, mode: u32) -> io::Result<Box<dyn Handle>>;
+    /// The processes that hold a kernel lock of a file, as far as the system tells.
+    fn lock_holders(&self, file: &Stat) -> Vec<LockHolder>;
     /// Creates one folder.
     fn create_dir(&self, path: &Path) -> io::Result<()>;
     /// Renames, replacing a file at `to`.
@@ -277,12 +301,16 @@ fn existing_dir(fs: &dyn Fs, path: &Path, error: io::Error) -> io::Result<()> {
     }
 }
 
-/// Removes a folder with all that is in it; links are removed, not followed. One that is gone is
-/// fine.
+/// Removes a folder with all that is in it. Links are removed, not followed, and so is `path`
+/// itself if it is one. A folder that is gone is fine.
 ///
 /// # Errors
 /// Something in it cannot be removed.
 pub fn remove_dir_all(fs: &dyn Fs, path: &Path) -> io::Result<()> {
+    match fs.lstat(path) {
+        Ok(stat) if stat.kind != FileKind::Dir => return gone_is_fine(fs.remove_file(path)),
+        _ => {}
+    }
     gone_is_fine(clear_dir(fs, path))?;
     gone_is_fine(fs.remove_dir(path))
 }
@@ -290,9 +318,9 @@ pub fn remove_dir_all(fs: &dyn Fs, path: &Path) -> io::Result<()> {
 /// Removes all that is in a folder, as [`remove_dir_all`].
 ///
 /// # Errors
-/// The folder is gone, or something in it cannot be removed.
+/// The folder is gone or a link, or something in it cannot be removed.
 pub(crate) fn clear_dir(fs: &dyn Fs, path: &Path) -> io::Result<()> {
-    for entry in fs.read_dir(path)? {
+    for entry in read_own_dir(fs, path)? {
         let path = path.join(&entry.name);
         match entry.kind {
             FileKind::Dir => remove_dir_all(fs, &path)?,
@@ -300,6 +328,18 @@ pub(crate) fn clear_dir(fs: &dyn Fs, path: &Path) -> io::Result<()> {
         }
     }
     Ok(())
+}
+
+/// Lists a folder of the cache, for cleaning. A symbolic link is refused: what lies behind it is
+/// somebody else's.
+///
+/// # Errors
+/// The folder is gone, cannot be listed, or is no folder (`NotADirectory`).
+pub(crate) fn read_own_dir(fs: &dyn Fs, path: &Path) -> io::Result<Vec<DirEntry>> {
+    match fs.lstat(path)?.kind {
+        FileKind::Dir => fs.read_dir(path),
+        _ => Err(io::ErrorKind::NotADirectory.into()),
+    }
 }
 
 /// What a file or a folder holds.

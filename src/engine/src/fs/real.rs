@@ -6,10 +6,10 @@
 use std::ffi::OsStr;
 use std::fs;
 use std::io::{self, Read, Seek, SeekFrom, Write};
-use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
+use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
-use super::{DirEntry, FileKind, Fs, FsKind, Handle, Nanos, Stat};
+use super::{DirEntry, FileKind, Fs, FsKind, Handle, LockHolder, Nanos, Stat};
 
 /// How a folder is opened to look at what is in it.
 const OPEN_DIR: rustix::fs::OFlags = rustix::fs::OFlags::DIRECTORY
@@ -65,20 +65,12 @@ impl Handle for RealFile {
         Err(io::ErrorKind::Unsupported.into())
     }
 
-    fn lock(&self) -> io::Result<()> {
-        retry(|| self.0.lock())
-    }
-
-    fn lock_shared(&self) -> io::Result<()> {
-        retry(|| self.0.lock_shared())
-    }
-
     fn try_lock(&self) -> io::Result<bool> {
-        match self.0.try_lock() {
-            Ok(()) => Ok(true),
-            Err(fs::TryLockError::WouldBlock) => Ok(false),
-            Err(fs::TryLockError::Error(error)) => Err(error),
-        }
+        locked(self.0.try_lock())
+    }
+
+    fn try_lock_shared(&self) -> io::Result<bool> {
+        locked(self.0.try_lock_shared())
     }
 
     fn set_len(&self, size: u64) -> io::Result<()> {
@@ -88,7 +80,13 @@ impl Handle for RealFile {
 
 impl Fs for RealFs {
     fn open(&self, path: &Path) -> io::Result<Box<dyn Handle>> {
-        Ok(Box::new(RealFile(fs::File::open(path)?)))
+        // A pipe in the place of a file is opened without waiting for its writer.
+        let flags = rustix::fs::OFlags::NONBLOCK.bits().cast_signed();
+        let file = fs::OpenOptions::new()
+            .read(true)
+            .custom_flags(flags)
+            .open(path)?;
+        Ok(Box::new(RealFile(file)))
     }
 
     fn create_new(&self, path: &Path) -> io::Result<Box<dyn Handle>> {
@@ -100,14 +98,45 @@ impl Fs for RealFs {
         Ok(Box::new(RealFile(file)))
     }
 
-    fn open_or_create(&self, path: &Path) -> io::Result<Box<dyn Handle>> {
+    fn open_lock(&self, path: &Path, mode: u32) -> io::Result<Box<dyn Handle>> {
+        use rustix::fs::OFlags;
+        // Neither follows a link nor waits for the other end of a pipe.
+        let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK;
         let file = fs::OpenOptions::new()
             .read(true)
             .write(true)
             .create(true)
             .truncate(false)
+            .mode(mode)
+            .custom_flags(flags.bits().cast_signed())
             .open(path)?;
+        let meta = file.metadata()?;
+        if !meta.is_file() {
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidInput,
+                "it is no regular file",
+            ));
+        }
+        let is_own = meta.uid() == rustix::process::geteuid().as_raw();
+        if is_own && meta.mode() & 0o777 != mode {
+            // Some file systems have no permissions: then those of the mount hold.
+            let _ = file.set_permissions(fs::Permissions::from_mode(mode));
+        }
         Ok(Box::new(RealFile(file)))
+    }
+
+    #[cfg(target_os = "linux")]
+    fn lock_holders(&self, file: &Stat) -> Vec<LockHolder> {
+        let text = fs::read_to_string("/proc/locks").unwrap_or_default();
+        let mut pids = lock_holders(&text, file);
+        pids.sort_unstable();
+        pids.dedup();
+        pids.into_iter().map(holder).collect()
+    }
+
+    #[cfg(not(target_os = "linux"))]
+    fn lock_holders(&self, _file: &Stat) -> Vec<LockHolder> {
+        Vec::new()
     }
 
     fn create_dir(&self, path: &Path) -> io::Result<()> {
@@ -316,6 +345,56 @@ impl Fs for RealFs {
 
     fn canonicalize(&self, path: &Path) -> io::Result<PathBuf> {
         fs::canonicalize(path)
+    }
+}
+
+/// Takes a lock that is held elsewhere for no error.
+fn locked(result: Result<(), fs::TryLockError>) -> io::Result<bool> {
+    match result {
+        Ok(()) => Ok(true),
+        Err(fs::TryLockError::WouldBlock) => Ok(false),
+        Err(fs::TryLockError::Error(error)) => Err(error),
+    }
+}
+
+/// The processes that hold a lock of `file` by the text of `/proc/locks` (proc_locks(5)):
+/// `1: FLOCK  ADVISORY  WRITE 4711 fe:00:1234 0 EOF`. A line with `->` is of one that waits.
+#[cfg(target_os = "linux")]
+fn lock_holders(text: &str, file: &Stat) -> Vec<u32> {
+    let (major, minor) = (rustix::fs::major(file.dev), rustix::fs::minor(file.dev));
+    let place = format!("{major:02x}:{minor:02x}:{}", file.ino);
+    let inode = format!(":{}", file.ino);
+    let holders = |is_here: &dyn Fn(&str) -> bool| -> Vec<u32> {
+        text.lines()
+            .filter_map(|line| {
+                let words: Vec<&str> = line.split_whitespace().collect();
+                let [_, _, _, _, pid, at, ..] = words[..] else {
+                    return None;
+                };
+                // The lock of a process that cannot be seen from here has the number 0 or -1.
+                let pid: u32 = pid.parse().ok()?;
+                (pid > 0 && !words.contains(&"->") && is_here(at)).then_some(pid)
+            })
+            .collect()
+    };
+    let exact = holders(&|at| at == place);
+    if exact.is_empty() {
+        // Some file systems (Btrfs) give files another device than the kernel lists.
+        return holders(&|at| at.ends_with(&inode));
+    }
+    exact
+}
+
+#[cfg(target_os = "linux")]
+fn holder(pid: u32) -> LockHolder {
+    let text = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    // proc_pid_stat(5): the name stands in parentheses and may hold some, the state follows.
+    let name = text.find('(').zip(text.rfind(')'));
+    let state = name.and_then(|(_, end)| text.get(end + 1..)?.trim_start().chars().next());
+    LockHolder {
+        pid,
+        name: name.and_then(|(begin, end)| Some(text.get(begin + 1..end)?.to_owned())),
+        stopped: matches!(state, Some('T' | 't')),
     }
 }
 

@@ -1,7 +1,7 @@
 //! What the whole and finish parts are given: the members of their ports, who made them, and
 //! whether all of them are there.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use stage_core::{Digest, FailureClass, Part, PortTakes};
 
@@ -255,11 +255,11 @@ impl Session<'_> {
         bad.into_iter().filter(|bad| *bad).count()
     }
 
-    /// The actions whose artifacts are inputs of `index` and hold the object `digest`.
+    /// The actions whose artifacts are inputs of `index` and hold one of the objects `lost`.
     pub(crate) fn makers_of(
         &self,
         index: NodeIndex,
-        digest: Digest,
+        lost: &BTreeSet<Digest>,
     ) -> Result<Vec<NodeIndex>, EngineError> {
         let node = &self.nodes[index];
         let candidates: Vec<NodeIndex> = match (node.part, node.upstream) {
@@ -275,7 +275,12 @@ impl Session<'_> {
         };
         let holds = |maker: &NodeIndex| {
             let artifact = self.nodes[*maker].artifact.as_ref();
-            artifact.is_some_and(|a| a.tree().0.values().any(|entry| entry.digest == digest))
+            artifact.is_some_and(|a| {
+                a.tree()
+                    .0
+                    .values()
+                    .any(|entry| lost.contains(&entry.digest))
+            })
         };
         Ok(candidates.into_iter().filter(holds).collect())
     }

@@ -75,8 +75,8 @@ pub struct Request {
     pub paranoid: bool,
     /// Whether nothing more is started after the first failure.
     pub fail_fast: bool,
-    /// If there are any: objects that are gone. Nothing is done but the actions that made them.
-    pub remake: BTreeSet<Digest>,
+    /// The keys of the actions that are done, if not all that are stale are to be done.
+    pub only: Option<BTreeSet<Digest>>,
     /// Whether files whose content is not known yet stay unread: their actions count as stale.
     pub quick: bool,
     /// Number of actions at a time; 0 for one per core.
@@ -268,11 +268,6 @@ impl<'a> Session<'a> {
             let again = self.request.clone();
             *self = Self::prepare(self.project, again, cancel)?;
         }
-    }
-
-    /// Whether any action is to be done again because its artifact is gone.
-    pub(crate) fn remakes(&self) -> bool {
-        self.nodes.iter().any(|node| node.again)
     }
 
     /// All actions of a stage: its items by source, its whole part, its finish part.

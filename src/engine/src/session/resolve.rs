@@ -1,6 +1,6 @@
 //! From files to actions, their keys and what the cache holds of them.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -15,8 +15,7 @@ use crate::config::NodeId;
 use crate::error::EngineError;
 use crate::key::{KeyBase, key_params, params_without, road_params};
 use crate::store::{
-    ActionResult, Artifact, HashOptions, Outcome, StageSettings, StatSig, Store, StoreError,
-    hash_file,
+    ActionResult, Artifact, HashOptions, Outcome, StageSettings, StatSig, StoreError, hash_file,
 };
 
 impl Session<'_> {
@@ -338,10 +337,6 @@ impl Session<'_> {
         let Some(result) = result else { return };
         match result.outcome {
             Outcome::Done(artifact) => {
-                if lacks(&self.project.store, &self.request.remake, &artifact) {
-                    node.again = true;
-                    return;
-                }
                 node.seconds = result.seconds;
                 node.bytes = result.bytes;
                 self.take_artifact(index, artifact, State::Fresh);
@@ -424,15 +419,4 @@ impl Session<'_> {
             .map(|(_, artifact)| artifact)
             .filter(|a| a.digest == digest))
     }
-}
-
-/// Whether an artifact holds one of the objects `lost` and it is still not there: another action
-/// may have made it again.
-fn lacks(store: &Store, lost: &BTreeSet<Digest>, artifact: &Artifact) -> bool {
-    if lost.is_empty() {
-        return false;
-    }
-    let tree = artifact.tree();
-    let mut objects = tree.0.values().filter(|entry| lost.contains(&entry.digest));
-    objects.any(|entry| store.fs().lstat(&store.object_path(entry.digest)).is_err())
 }

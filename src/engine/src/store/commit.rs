@@ -239,7 +239,7 @@ fn commit_group(inner: &Inner, group: Vec<Queued>) -> Result<()> {
 /// Writes a commit of `records` and gives its name.
 fn publish(inner: &Inner, records: &[Record]) -> Result<Ulid> {
     // Collections rewrite commits: none begins or ends meanwhile.
-    let _entered = inner.gate.enter()?;
+    let _entered = inner.enter()?;
     let layout = &inner.layout;
     let bytes = wire::encode(records)
         .map_err(|error| StoreError::io("encode", &layout.commits)(std::io::Error::other(error)))?;

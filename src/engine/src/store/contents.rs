@@ -1,9 +1,10 @@
 //! What goes into a store, and what is taken out of it.
 
+use std::collections::BTreeSet;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
-use stage_core::{Digest, Entry, Input, Tree};
+use stage_core::{Cancel, Digest, Entry, Input, Tree};
 
 use super::Store;
 use super::error::{Result, StoreError};
@@ -49,7 +50,7 @@ impl Store {
         let artifact = Artifact::new(tree);
         let mut used: Vec<Digest> = tree.0.values().map(|entry| entry.digest).collect();
         used.push(artifact.digest);
-        let _entered = self.inner.gate.enter()?;
+        let _entered = self.inner.enter()?;
         self.inner.lease()?.hold(&used)?;
         for name in written {
             let path = dir.join(name);
@@ -69,7 +70,7 @@ impl Store {
     /// # Errors
     /// It is no regular file or has another length, or cannot be moved.
     pub fn import_file(&self, path: &Path, digest: Digest, size: u64) -> Result<()> {
-        let _entered = self.inner.gate.enter()?;
+        let _entered = self.inner.enter()?;
         self.inner.lease()?.hold(&[digest])?;
         self.place(path, digest, size)
     }
@@ -113,14 +114,49 @@ impl Store {
         self.inner.objects.path(digest)
     }
 
-    /// Path of an object that is there, has its length and, unless its format checks itself, its
-    /// digest. Bytes are compared once per process.
+    /// Path of an object that is there and has its length and its digest. Bytes are compared once
+    /// per process.
     ///
     /// # Errors
     /// [`StoreError::ObjectMissing`], [`StoreError::ObjectDamaged`]: it has to be made again, and
     /// damaged bytes have been moved out of the way. Or it cannot be read.
     pub fn checked_path(&self, entry: &Entry) -> Result<PathBuf> {
         self.inner.objects.checked(entry)
+    }
+
+    /// Copies an object to a new path, and compares the copy with its digest. A wrong copy is
+    /// removed.
+    ///
+    /// # Errors
+    /// As [`Store::checked_path`], or the copy cannot be written.
+    pub fn copy_out(&self, entry: &Entry, to: &Path) -> Result<()> {
+        self.inner.objects.copy_out(entry, to)
+    }
+
+    /// Those of `entries` whose objects are missing or have other bytes than their digests say;
+    /// all are read again.
+    ///
+    /// # Errors
+    /// An object cannot be read; `cancel` was set.
+    pub fn lost_of(
+        &self,
+        entries: impl IntoIterator<Item = Entry>,
+        cancel: &Cancel,
+    ) -> Result<BTreeSet<Digest>> {
+        let mut lost = BTreeSet::new();
+        for entry in entries {
+            if cancel.is_set() {
+                return Err(StoreError::Cancelled);
+            }
+            match self.inner.objects.checked(&entry) {
+                Ok(_) => {}
+                Err(error) => match error.lost_object() {
+                    Some(digest) => drop(lost.insert(digest)),
+                    None => return Err(error),
+                },
+            }
+        }
+        Ok(lost)
     }
 
     /// Opens an object for reading, checked as by [`Store::checked_path`].
@@ -139,7 +175,8 @@ impl Store {
         self.inner.objects.read(entry)
     }
 
-    /// An artifact as a stage is given it, each file checked as by [`Store::checked_path`].
+    /// An artifact as a stage is given it, each file checked as by [`Store::checked_path`], but for
+    /// those that check themselves ([`Entry::self_checked`]).
     ///
     /// # Errors
     /// As [`Store::checked_path`].

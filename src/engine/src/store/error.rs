@@ -58,6 +58,31 @@ pub enum StoreError {
         /// The folder.
         path: PathBuf,
     },
+    /// A folder of the cache is something else, most often a symbolic link.
+    #[error(
+        "`{}` is {found}, expected a folder of the cache: what lies behind it could be removed as \
+         the program's own, so this cache is not used; put a folder in its place, or name another \
+         cache with `--cache`",
+        path.display()
+    )]
+    ForeignFolder {
+        /// The folder.
+        path: PathBuf,
+        /// What it is.
+        found: &'static str,
+    },
+    /// A collection gave up waiting for those who use the cache.
+    #[error(
+        "the cache `{}` is in use without a pause by {holders}: nothing was collected; let it go on \
+         or end it, and try again",
+        path.display()
+    )]
+    InUse {
+        /// The cache's folder.
+        path: PathBuf,
+        /// Who uses it.
+        holders: String,
+    },
     /// The cache lies on a read-only file system or belongs to somebody else.
     #[error("the cache `{}` cannot be written: use another with `--cache`", path.display())]
     ReadOnly {
@@ -111,6 +136,18 @@ pub enum StoreError {
         found: u32,
         /// The newest that this program reads.
         expected: u32,
+    },
+    /// A commit cannot be read, so that what it names is not known.
+    #[error(
+        "commit `{}` cannot be used ({reason}): nothing is collected until it can be read, as what \
+         it names would be removed; `pipeline repair` sets it aside",
+        path.display()
+    )]
+    UnreadableCommit {
+        /// The commit.
+        path: PathBuf,
+        /// What the system said.
+        reason: String,
     },
     /// The thread that writes commits met this error; nothing can be committed any more.
     #[error("finished work cannot be committed")]
@@ -193,6 +230,17 @@ pub enum Warning {
         /// What is wrong.
         detail: String,
     },
+    /// A commit cannot be read; its actions will be done again.
+    #[error(
+        "commit {name} cannot be used ({detail}): what it records is done again; `pipeline repair` \
+         sets it aside"
+    )]
+    UnreadableCommit {
+        /// Name of the file.
+        name: String,
+        /// What the system said.
+        detail: String,
+    },
     /// The index was unusable and has been made anew from the commits.
     #[error("the index was rebuilt from the commits: {reason}")]
     IndexRebuilt {
@@ -222,6 +270,14 @@ pub enum Warning {
     ObjectReplaced {
         /// Which.
         digest: Digest,
+    },
+    /// Another process holds a lock for longer than a moment.
+    #[error("waiting for `{}`, locked by {holders}", path.display())]
+    WaitingForLock {
+        /// The locked file.
+        path: PathBuf,
+        /// Who holds the lock.
+        holders: String,
     },
     /// A file has other bytes than when its unchanged stat was recorded.
     #[error("`{}` changed without a trace in its times and size", path.display())]

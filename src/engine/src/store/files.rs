@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use rayon::prelude::*;
-use stage_core::{Cancel, Digest};
+use stage_core::{Cancel, Digest, FileState};
 
 use super::error::{Result, StoreError, Warning};
 use super::{Inner, Store};
@@ -64,6 +64,18 @@ impl StatSig {
             *place = field;
         }
         bytes
+    }
+}
+
+impl From<StatSig> for FileState {
+    fn from(sig: StatSig) -> Self {
+        Self {
+            dev: sig.dev,
+            ino: sig.ino,
+            size: sig.size,
+            mtime: sig.mtime,
+            ctime: sig.ctime,
+        }
     }
 }
 

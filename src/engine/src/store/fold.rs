@@ -7,11 +7,11 @@ use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
 
 use super::error::{Result, StoreError, Warning};
-use super::index::{Index, IndexError};
+use super::index::{Index, IndexError, Place};
 use super::lease::{self, Lease};
 use super::record::{ActionResult, Record};
 use super::wire::{self, Unreadable};
-use super::{Inner, Ulid};
+use super::{Inner, Ulid, lock, sweep};
 use crate::fs::{self, Nanos};
 
 /// Largest commit file that is read, in bytes.
@@ -22,6 +22,10 @@ const CHUNK: usize = 64;
 
 /// How often the commits are listed anew when they change meanwhile.
 const LISTINGS: usize = 8;
+
+/// How often an index that other processes keep busy is tried, for a second each. Then this process
+/// has one of its own, in memory.
+const TRIES: usize = 3;
 
 /// A folder's time that is as young as this, in nanoseconds, may stand for two states of it.
 const TICK: Nanos = 20_000_000;
@@ -34,8 +38,10 @@ pub(crate) struct Listing {
     /// The mtime of the folder of leases, if that was settled and no other process had one. While
     /// it stays, none can have committed anything: the folder of commits changes with our own.
     alone: Option<Nanos>,
-    /// Damaged commits that could not be set aside.
+    /// Commits that cannot be read, and damaged ones that could not be set aside.
     ignored: HashSet<Ulid>,
+    /// Commits that cannot be read, with the reason: what they name is not known.
+    pub(crate) unreadable: BTreeMap<Ulid, String>,
     /// All damaged commits that this process met, with what is wrong.
     pub(crate) damaged: BTreeMap<Ulid, String>,
 }
@@ -59,6 +65,39 @@ impl CommitRead {
             Self::Gone | Self::Damaged => None,
         }
     }
+}
+
+/// What is wrong with a commit.
+#[derive(Debug)]
+pub(crate) enum CommitFault {
+    /// Its bytes are not what was written.
+    Damaged(String),
+    /// The system does not give its bytes.
+    Unreadable(String),
+}
+
+impl std::fmt::Display for CommitFault {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Damaged(detail) => f.write_str(detail),
+            Self::Unreadable(reason) => write!(f, "it cannot be read: {reason}"),
+        }
+    }
+}
+
+/// Whether an error of reading lies in the very file, so that others can be read. One that lies in
+/// the process or the machine (memory, open files) is no word about the file.
+fn lies_in_the_file(error: &io::Error) -> bool {
+    use io::ErrorKind;
+    matches!(
+        error.kind(),
+        ErrorKind::PermissionDenied
+            | ErrorKind::IsADirectory
+            | ErrorKind::NotADirectory
+            | ErrorKind::FileTooLarge
+            | ErrorKind::WouldBlock
+            | ErrorKind::StaleNetworkFileHandle
+    ) || error.raw_os_error() == Some(rustix::io::Errno::IO.raw_os_error())
 }
 
 /// Where a record stands.
@@ -100,15 +139,26 @@ impl Inner {
         mut op: impl FnMut(&mut Index) -> Result<T, Trouble>,
     ) -> Result<T> {
         let mut index = self.index.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut error = match op(&mut index) {
-            Ok(value) => return Ok(value),
-            Err(Trouble::Store(error)) => return Err(error),
-            Err(Trouble::Index(error)) => error,
+        let mut tries = 1;
+        let mut error = loop {
+            match op(&mut index) {
+                Ok(value) => return Ok(value),
+                Err(Trouble::Store(error)) => return Err(error),
+                Err(Trouble::Index(error)) if error.passes() && tries < TRIES => {
+                    if tries == 1 {
+                        self.say_who_has(&index);
+                    }
+                    tries += 1;
+                }
+                Err(Trouble::Index(error)) => break error,
+            }
         };
         // A database that another process keeps busy is not to be taken from it.
-        if let Some(dir) = index.place().filter(|_| !error.passes()) {
+        let place = index.place().filter(|_| !error.passes()).cloned();
+        if let Some(place) = place {
             let reason = error.to_string();
-            match Index::recreate(&*self.fs, dir).map_err(Trouble::Index) {
+            let anew = self.waiting(|waiting| Ok(Index::recreate(waiting, place)))?;
+            match anew.map_err(Trouble::Index) {
                 Ok(anew) => {
                     *index = anew;
                     self.warn(Warning::IndexRebuilt { reason });
@@ -136,6 +186,19 @@ impl Inner {
             Err(Trouble::Store(error)) => Err(error),
             Err(Trouble::Index(error)) => Err(fail(&error)),
         }
+    }
+
+    /// Says who has a database that is busy.
+    fn say_who_has(&self, index: &Index) {
+        let Some(path) = index.place().map(Place::database) else {
+            return;
+        };
+        // SQLite locks the file of its shared memory, in some states the database.
+        let files = [path.with_extension("db-shm"), path.clone()];
+        let holders = files.iter().filter_map(|file| self.fs.stat(file).ok());
+        let holders = holders.flat_map(|stat| self.fs.lock_holders(&stat));
+        let holders = lock::names(holders.filter(|holder| holder.pid != std::process::id()));
+        self.warn(Warning::WaitingForLock { path, holders });
     }
 
     /// Folds the commits that other processes made.
@@ -348,29 +411,72 @@ impl Inner {
         Ok(())
     }
 
-    /// Records of a commit. A damaged one is set aside.
+    /// Records of a commit. A damaged one is set aside; one that cannot be read stays, as it may be
+    /// whole. Either costs its records and nothing else.
     pub(crate) fn read_commit(&self, name: Ulid) -> Result<CommitRead> {
-        let detail = match self.look_at_commit(name)? {
-            Ok(read) => return Ok(read),
-            Err(detail) => detail,
+        let fault = match self.look_at_commit(name)? {
+            Ok(read) => {
+                self.listing().unreadable.remove(&name);
+                return Ok(read);
+            }
+            Err(fault) => fault,
         };
-        let path = self.layout.commits.join(name.to_string());
-        let aside = self.layout.trash.join(format!("commit-{name}"));
-        if self.fs.rename(&path, &aside).is_err() {
-            self.listing().ignored.insert(name);
-        }
+        let detail = fault.to_string();
+        let is_new = match fault {
+            CommitFault::Damaged(_) => {
+                if self.set_commit_aside(name).is_err() {
+                    self.listing().ignored.insert(name);
+                }
+                true
+            }
+            CommitFault::Unreadable(_) => {
+                let mut listing = self.listing();
+                listing.ignored.insert(name);
+                listing.unreadable.insert(name, detail.clone()).is_none()
+            }
+        };
         self.listing().damaged.insert(name, detail.clone());
-        let name = name.to_string();
-        self.warn(Warning::DamagedCommit { name, detail });
+        if is_new {
+            let name = name.to_string();
+            self.warn(match fault {
+                CommitFault::Damaged(_) => Warning::DamagedCommit { name, detail },
+                CommitFault::Unreadable(_) => Warning::UnreadableCommit { name, detail },
+            });
+        }
         Ok(CommitRead::Damaged)
     }
 
+    /// Moves a commit to the trash.
+    pub(crate) fn set_commit_aside(&self, name: Ulid) -> Result<()> {
+        let path = self.layout.commits.join(name.to_string());
+        let aside = self.layout.trash.join(format!("{}{name}", sweep::COMMIT));
+        fs::gone_is_fine(self.fs.rename(&path, &aside))
+            .map_err(StoreError::io("move to the trash", path))?;
+        self.listing().unreadable.remove(&name);
+        Ok(())
+    }
+
+    /// Refuses a collection while a commit cannot be read: what it names would be removed.
+    pub(crate) fn check_readable(&self) -> Result<()> {
+        let listing = self.listing();
+        let Some((name, reason)) = listing.unreadable.first_key_value() else {
+            return Ok(());
+        };
+        Err(StoreError::UnreadableCommit {
+            path: self.layout.commits.join(name.to_string()),
+            reason: reason.clone(),
+        })
+    }
+
     /// Records of a commit; or what is wrong with it, which stays where it is.
-    pub(crate) fn look_at_commit(&self, name: Ulid) -> Result<Result<CommitRead, String>> {
+    pub(crate) fn look_at_commit(&self, name: Ulid) -> Result<Result<CommitRead, CommitFault>> {
         let path = self.layout.commits.join(name.to_string());
         let bytes = match fs::read(&*self.fs, &path, COMMIT_LIMIT) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 return Ok(Ok(CommitRead::Gone));
+            }
+            Err(error) if lies_in_the_file(&error) => {
+                return Ok(Err(CommitFault::Unreadable(error.to_string())));
             }
             bytes => bytes.map_err(StoreError::io("read", &path))?,
         };
@@ -381,7 +487,7 @@ impl Inner {
                 found,
                 expected: wire::VERSION,
             }),
-            Err(Unreadable::Damaged(detail)) => Ok(Err(detail)),
+            Err(Unreadable::Damaged(detail)) => Ok(Err(CommitFault::Damaged(detail))),
         }
     }
 

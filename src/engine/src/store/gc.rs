@@ -14,8 +14,8 @@ use stage_core::Digest;
 
 use super::error::{Result, StoreError, is_read_only};
 use super::survey::{ALWAYS, DEAD, Fate, Owner, Roots, StageName, Survey};
-use super::{Holder, Inner, Store, Ulid, lease, now_millis};
-use crate::fs::{self, FileKind, Nanos};
+use super::{Holder, Inner, Store, Ulid, lease, now_millis, sweep};
+use crate::fs::{self, Nanos};
 
 /// What a collection keeps.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -135,7 +135,7 @@ impl Store {
             return inner.report(options, &plan);
         }
         self.flush()?;
-        let path = inner.layout.claims.join("collection");
+        let path = inner.layout.claims.join(sweep::COLLECTION);
         let mut other = None;
         let mut busy = |holder: Option<&Holder>| {
             other = holder.cloned();
@@ -182,7 +182,7 @@ impl Plan {
 impl Inner {
     /// Decides under the closed gate; gives the names of what was moved to the trash.
     fn collect(&self, options: &GcOptions) -> Result<(GcReport, HashSet<String>)> {
-        let closed = self.gate.close()?;
+        let closed = self.close()?;
         let plan = self.plan(options)?;
         let mut report = self.report(options, &plan)?;
         let mut number = 0;
@@ -222,6 +222,7 @@ impl Inner {
             },
             held: held.collect(),
         })?;
+        self.check_readable()?;
         let found = self.find_objects(options.min_age)?;
         let mut plan = Plan {
             survey,
@@ -370,9 +371,9 @@ impl Inner {
     fn idle_scratch(&self, plan: &Plan, options: &GcOptions) -> Result<Vec<(String, u64)>> {
         let dir = &self.layout.scratch;
         let before = self.settled_before(options.min_age)?;
-        let entries = self.fs.read_dir(dir).map_err(StoreError::io("list", dir))?;
+        let entries = sweep::entries(&*self.fs, dir)?;
         let mut idle = Vec::new();
-        for entry in entries.iter().filter(|entry| entry.kind == FileKind::Dir) {
+        for entry in entries.iter().filter(|entry| sweep::is_scratch(entry)) {
             let Some(name) = entry.name.to_str() else {
                 continue;
             };
@@ -402,12 +403,12 @@ impl Inner {
         moved: &HashSet<String>,
         report: &mut GcReport,
     ) -> Result<()> {
-        lease::sweep(&*self.fs, &self.layout)?;
-        lease::sweep_claims(&*self.fs, &self.layout)?;
+        sweep::tmp(&*self.fs, &self.layout)?;
+        sweep::claims(&*self.fs, &self.layout)?;
         let before = self.settled_before(options.min_age)?;
         let dir = &self.layout.trash;
-        let entries = self.fs.read_dir(dir).map_err(StoreError::io("list", dir))?;
-        for entry in entries {
+        let entries = sweep::entries(&*self.fs, dir)?;
+        for entry in entries.into_iter().filter(sweep::is_trash) {
             let path = dir.join(&entry.name);
             let ours = entry.name.to_str().is_some_and(|name| moved.contains(name));
             let Ok(stat) = self.fs.lstat(&path) else {
@@ -416,11 +417,8 @@ impl Inner {
             if !ours && stat.ctime >= before {
                 continue;
             }
-            let removed = match stat.kind {
-                FileKind::Dir => fs::remove_dir_all(&*self.fs, &path),
-                _ => fs::gone_is_fine(self.fs.remove_file(&path)),
-            };
-            removed.map_err(StoreError::io("remove", &path))?;
+            fs::gone_is_fine(self.fs.remove_file(&path))
+                .map_err(StoreError::io("remove", &path))?;
             if !ours {
                 report.litter.add(stat.size);
             }

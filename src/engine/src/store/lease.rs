@@ -10,7 +10,7 @@
 //! locked, and begins again if not. Nobody takes over a dead process' claim, which would shut out
 //! others from all its claims: it is removed, and whoever is first has a new one.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::io::{self, Read, SeekFrom};
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
@@ -24,7 +24,7 @@ use stage_core::Digest;
 use super::error::{Result, StoreError};
 use super::ulid::now_millis;
 use super::{Layout, Ulid};
-use crate::fs::{self, Fs, Handle};
+use crate::fs::{self, FileKind, Fs, Handle};
 
 /// Largest text that is read of another's lease or claim, in bytes.
 const HOLDER_LIMIT: u64 = 64 * 1024;
@@ -32,7 +32,7 @@ const HOLDER_LIMIT: u64 = 64 * 1024;
 /// How often a lock is tried, a millisecond apart, before its holder counts as alive. That of a
 /// dead process may last a moment longer: in the hand of somebody who looks, or of a child that
 /// has not become another program yet.
-const PATIENCE: u32 = 5;
+pub(super) const PATIENCE: u32 = 5;
 
 /// Whose a lease, a claim or a scratch folder is.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -121,11 +121,9 @@ impl Lease {
         loop {
             let id = Ulid::new();
             let path = layout.leases.join(id.to_string());
-            let mut file = fs.create_new(&path).map_err(StoreError::in_cache(
-                "create",
-                &path,
-                &layout.root,
-            ))?;
+            let file = fs.open_lock(&path, layout.lock_mode);
+            let fail = StoreError::in_cache("create", &path, &layout.root);
+            let mut file = file.map_err(fail)?;
             let fail = StoreError::io("lock", &path);
             match file
                 .try_lock()
@@ -189,7 +187,7 @@ impl Lease {
                 return Ok(claim(self.locked.clone(), refused > PATIENCE));
             }
             // It is somebody's, or there are no links here, or it fails in a way that tells.
-            let file = self.fs.open_or_create(path);
+            let file = self.fs.open_lock(path, self.layout.lock_mode);
             let fail = StoreError::in_cache("create", path, &self.layout.root);
             let mut file = file.map_err(fail)?;
             if file.try_lock().map_err(StoreError::io("lock", path))? {
@@ -245,79 +243,6 @@ impl Drop for Lease {
     }
 }
 
-/// Removes the leases and temporary files of dead processes.
-///
-/// # Errors
-/// The folders cannot be listed. What cannot be removed now is left for the next.
-pub(crate) fn sweep(fs: &dyn Fs, layout: &Layout) -> Result<()> {
-    let mut living = Vec::new();
-    for (id, path) in lease_files(fs, layout)? {
-        let Ok(file) = fs.open_or_create(&path) else {
-            living.push(id.to_string());
-            continue;
-        };
-        if matches!(file.try_lock(), Ok(true)) {
-            // Its temporary files go below, as those of everybody who is not living.
-            let _ = fs.remove_file(&path);
-        } else {
-            living.push(id.to_string());
-        }
-    }
-    let entries = fs
-        .read_dir(&layout.tmp)
-        .map_err(StoreError::io("list", &layout.tmp))?;
-    for entry in entries {
-        let name = entry.name.to_string_lossy();
-        let owner = name.split('-').next().unwrap_or_default();
-        let path = layout.tmp.join(&entry.name);
-        // A process that took its lease after the listing above is alive, too.
-        if living.iter().any(|id| id == owner) || is_leased(fs, layout, owner) {
-            continue;
-        }
-        let _ = match entry.kind {
-            fs::FileKind::Dir => fs::remove_dir_all(fs, &path),
-            _ => fs.remove_file(&path),
-        };
-    }
-    Ok(())
-}
-
-/// Removes the claims that dead processes left.
-///
-/// # Errors
-/// The folder cannot be listed. What cannot be removed now is left for the next.
-pub(crate) fn sweep_claims(fs: &dyn Fs, layout: &Layout) -> Result<()> {
-    let dir = &layout.claims;
-    // File → its handle, locked here; `None` if somebody else has the lock.
-    let mut files: HashMap<(u64, u64), Option<Box<dyn Handle>>> = HashMap::new();
-    for entry in fs.read_dir(dir).map_err(StoreError::io("list", dir))? {
-        let path = dir.join(&entry.name);
-        // One that is gone by now must not be made again, hence not `open_or_create`.
-        let Ok(stat) = fs.lstat(&path) else { continue };
-        let place = (stat.dev, stat.ino);
-        let file = files.entry(place).or_insert_with(|| {
-            let file = fs.open(&path).ok()?;
-            let is_free = (0..PATIENCE).any(|tried| {
-                if tried > 0 {
-                    std::thread::sleep(Duration::from_millis(1));
-                }
-                matches!(file.try_lock(), Ok(true))
-            });
-            is_free.then_some(file)
-        });
-        if let Some(file) = file
-            && matches!(same(fs, &path, &**file), Ok(true))
-        {
-            let _ = fs.remove_file(&path);
-        }
-        if stat.links == 1 {
-            // It stands for no other claim.
-            files.remove(&place);
-        }
-    }
-    Ok(())
-}
-
 /// The leases of living processes.
 pub(crate) fn living(fs: &dyn Fs, layout: &Layout) -> Result<Vec<LeaseInfo>> {
     let mut leases = Vec::new();
@@ -349,18 +274,16 @@ pub(crate) fn living(fs: &dyn Fs, layout: &Layout) -> Result<Vec<LeaseInfo>> {
     Ok(leases)
 }
 
+/// Names and places of all leases. Other files are passed over.
 pub(crate) fn lease_files(fs: &dyn Fs, layout: &Layout) -> Result<Vec<(Ulid, PathBuf)>> {
     let dir = &layout.leases;
-    let entries = fs.read_dir(dir).map_err(StoreError::io("list", dir))?;
-    let leases = entries.into_iter().filter_map(|entry| {
+    let entries = fs::read_own_dir(fs, dir).map_err(StoreError::io("list", dir))?;
+    let files = entries.into_iter().filter(|e| e.kind == FileKind::File);
+    let leases = files.filter_map(|entry| {
         let id = entry.name.to_str()?.parse().ok()?;
         Some((id, dir.join(entry.name)))
     });
     Ok(leases.collect())
-}
-
-fn is_leased(fs: &dyn Fs, layout: &Layout, owner: &str) -> bool {
-    owner.parse::<Ulid>().is_ok() && fs.lstat(&layout.leases.join(owner)).is_ok()
 }
 
 /// The right to work on one action or in one scratch folder. Ends when dropped.
@@ -410,7 +333,7 @@ fn standing(fs: &dyn Fs, path: &Path, file: &dyn Handle) -> io::Result<Standing>
 }
 
 /// Whether `path` still names the open file.
-fn same(fs: &dyn Fs, path: &Path, file: &dyn Handle) -> io::Result<bool> {
+pub(super) fn same(fs: &dyn Fs, path: &Path, file: &dyn Handle) -> io::Result<bool> {
     Ok(!matches!(standing(fs, path, file)?, Standing::Gone))
 }
 

@@ -8,7 +8,7 @@ use stage_core::Digest;
 use super::error::{Result, StoreError};
 use super::lease::{self, Claim, Holder, LeaseInfo, Scratch};
 use super::record::run_digest;
-use super::{Store, Ulid};
+use super::{Store, Ulid, open};
 use crate::fs;
 
 impl Store {
@@ -22,7 +22,7 @@ impl Store {
     /// # Errors
     /// The commits cannot be read, or the lease cannot be written.
     pub fn hold(&self, digests: &[Digest], generation: u64) -> Result<bool> {
-        let _entered = self.inner.gate.enter()?;
+        let _entered = self.inner.enter()?;
         self.inner.refresh_if_changed()?;
         if self.generation() != generation {
             return Ok(false);
@@ -82,7 +82,12 @@ impl Store {
             .map_err(|error| StoreError::io("write", &owner)(io::Error::other(error)))?;
         fs::write_atomic(&*self.inner.fs, &owner, &line)
             .map_err(StoreError::io("write", &owner))?;
-        fs::create_dir_all(&*self.inner.fs, &path).map_err(StoreError::io("create", &path))?;
+        match self.inner.fs.create_dir(&path) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                open::check_folder(&*self.inner.fs, &path)?;
+            }
+            made => made.map_err(StoreError::io("create", &path))?,
+        }
         Ok(Scratch {
             fs: self.inner.fs.clone(),
             path,

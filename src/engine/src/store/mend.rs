@@ -1,8 +1,8 @@
-//! Mending what verification found, as far as the store can: damaged files go to the trash, so that
-//! the right bytes can take their place, and what cannot be made again is forgotten.
+//! Mending what is damaged or missing, as far as the store can: what an action made and what is no
+//! longer there is forgotten, so that the next run that wants it makes it again; damaged files go
+//! to the trash, so that the right bytes can take their place.
 
-use std::collections::BTreeSet;
-use std::io;
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use stage_core::Digest;
 
@@ -11,6 +11,32 @@ use super::index::IndexError;
 use super::record::Record;
 use super::verify::{objects_of, users_of};
 use super::{Fault, Store, Ulid, User, VerifyReport};
+
+/// Which records of lost objects are withdrawn.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Scope {
+    /// Those of the actions that made them. What took them over from an input is as it was when
+    /// they have been made again.
+    Makers,
+    /// All that name them: nothing makes them again.
+    All,
+}
+
+/// What was forgotten.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Forgotten {
+    /// Key of each action that was forgotten → what it had made.
+    pub actions: BTreeMap<Digest, BTreeSet<User>>,
+    /// What else was forgotten: states on the way, and which artifacts a run used.
+    pub others: BTreeSet<User>,
+}
+
+impl Forgotten {
+    /// Whether nothing was forgotten.
+    pub fn is_empty(&self) -> bool {
+        self.actions.is_empty() && self.others.is_empty()
+    }
+}
 
 impl Store {
     /// Moves everything that a report found damaged to the trash, strays too, and makes an index
@@ -26,7 +52,10 @@ impl Store {
         }
         for path in &report.strays {
             let name = path.file_name().unwrap_or_default().to_string_lossy();
-            let to = inner.layout.trash.join(format!("{}-{name}", Ulid::new()));
+            let to = inner
+                .layout
+                .trash
+                .join(format!("stray-{}-{name}", Ulid::new()));
             inner
                 .fs
                 .rename(path, &to)
@@ -34,8 +63,7 @@ impl Store {
         }
         for (name, _) in &report.commits {
             if let Ok(name) = name.parse() {
-                // Reading sets it aside.
-                inner.read_commit(name)?;
+                inner.set_commit_aside(name)?;
             }
         }
         inner.refresh()?;
@@ -47,42 +75,81 @@ impl Store {
         Ok(())
     }
 
-    /// Withdraws the records that name any of the objects `lost` that is still not there: their
-    /// actions are unknown again. Gives what was forgotten, sorted.
+    /// Withdraws the records of an object that a reader has found missing or damaged, if that is
+    /// what `error` says, so that the next run which wants it makes it again. Says whether any was
+    /// withdrawn.
     ///
     /// # Errors
-    /// The commits cannot be read or written.
-    pub fn forget(&self, lost: &BTreeSet<Digest>) -> Result<Vec<User>> {
+    /// As [`Store::forget`].
+    pub fn forget_lost(&self, error: &StoreError) -> Result<bool> {
+        let Some(lost) = error.lost_object() else {
+            return Ok(false);
+        };
+        let lost = BTreeSet::from([lost]);
+        for scope in [Scope::Makers, Scope::All] {
+            if !self.forget(&lost, scope)?.is_empty() {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// Withdraws records that name any of the objects `lost` that is missing or damaged: their
+    /// actions are unknown again, and done anew when they are asked for. Then moves the damaged
+    /// objects to the trash. Cut short between the two, nothing is lost that was not lost before.
+    ///
+    /// # Errors
+    /// The commits cannot be read or written; a collection is under way, or others use the cache
+    /// without a pause.
+    pub fn forget(&self, lost: &BTreeSet<Digest>, scope: Scope) -> Result<Forgotten> {
         let inner = self.inner();
         inner.lease()?;
-        let closed = inner.gate.close()?;
+        let closed = inner.close()?;
         let mut gone = BTreeSet::new();
         for digest in lost {
-            let path = inner.objects.path(*digest);
-            match inner.fs.lstat(&path) {
-                Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                    gone.insert(*digest);
-                }
-                found => {
-                    found.map_err(StoreError::io("read", &path))?;
-                }
+            // Another process may have made it again meanwhile.
+            if !inner.objects.is_whole(*digest)? {
+                gone.insert(*digest);
             }
         }
         if gone.is_empty() {
-            return Ok(Vec::new());
+            return Ok(Forgotten::default());
         }
-        let mut forgotten = BTreeSet::new();
+        let named = |record: &Record| -> Vec<Digest> {
+            let objects = objects_of(record, |_| true).into_iter();
+            let objects = objects.map(|(object, _)| object);
+            objects.filter(|object| gone.contains(object)).collect()
+        };
+        // The artifacts that hold such an object: an action with one among its inputs made none.
+        let mut holders = HashSet::new();
+        if scope == Scope::Makers {
+            inner.each_record(&mut |_, record| {
+                if let Record::Action(action) = &record
+                    && !named(&record).is_empty()
+                {
+                    holders.extend(action.outcome.artifact().map(|artifact| artifact.digest));
+                }
+                Ok(())
+            })?;
+        }
+        let mut forgotten = Forgotten::default();
         let rewritten = inner.rewrite(&closed, &mut |mut record| {
-            let named = objects_of(&record, |_| true);
-            let named: Vec<Digest> = named
-                .into_iter()
-                .map(|(object, _)| object)
-                .filter(|object| gone.contains(object))
-                .collect();
+            let named = named(&record);
             if named.is_empty() {
                 return Some(record);
             }
-            forgotten.extend(named.iter().flat_map(|object| users_of(&record, *object)));
+            let place = match &record {
+                Record::Action(action) => {
+                    let mut inputs = action.inputs.values().flatten();
+                    if inputs.any(|input| holders.contains(input)) {
+                        return Some(record);
+                    }
+                    forgotten.actions.entry(action.key).or_default()
+                }
+                _ if scope == Scope::Makers => return Some(record),
+                _ => &mut forgotten.others,
+            };
+            place.extend(named.iter().flat_map(|object| users_of(&record, *object)));
             let Record::Run(run) = &mut record else {
                 return None;
             };
@@ -92,10 +159,13 @@ impl Store {
             }
             Some(record)
         })?;
+        for digest in &gone {
+            inner.objects.set_aside(*digest)?;
+        }
         drop(closed);
         if rewritten.removed > 0 {
             inner.refold()?;
         }
-        Ok(forgotten.into_iter().collect())
+        Ok(forgotten)
     }
 }

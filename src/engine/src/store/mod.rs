@@ -27,6 +27,7 @@ mod gc;
 mod index;
 mod lease;
 mod living;
+mod lock;
 mod mend;
 mod objects;
 mod open;
@@ -34,6 +35,7 @@ mod record;
 mod rewrite;
 mod row;
 mod survey;
+mod sweep;
 mod ulid;
 mod usage;
 mod verify;
@@ -47,13 +49,14 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
-use stage_core::{Digest, KeyHasher, Part};
+use stage_core::{Cancel, Digest, KeyHasher, Part};
 
 pub use contents::list_digest;
 pub use error::{Result, StoreError, Warning};
 pub use files::{FileDigest, HashOptions, StatSig, hash_file};
 pub use gc::{Amount, GcOptions, GcReport, StageAmount};
 pub use lease::{Claim, Holder, LeaseInfo, Scratch, TmpDir, Workplace};
+pub use mend::{Forgotten, Scope};
 pub use open::StoreOptions;
 pub use record::{
     ActionRecord, ActionResult, Artifact, InterimRecord, Latest, Origin, Outcome, PinRecord, Rate,
@@ -72,9 +75,10 @@ pub use wire::{
 use crate::fs::{Fs, Handle};
 use commit::Committer;
 use fold::Listing;
-use gate::Gate;
+use gate::{Closed, Entered, Gate};
 use index::Index;
 use lease::Lease;
+use lock::Waiting;
 use objects::Objects;
 
 /// Version of the layout of a cache.
@@ -91,11 +95,14 @@ pub(crate) struct Layout {
     pub(crate) scratch: PathBuf,
     pub(crate) trash: PathBuf,
     pub(crate) tmp: PathBuf,
+    /// Permissions of the files that processes lock: see [`lock::lock_mode`].
+    pub(crate) lock_mode: u32,
 }
 
 impl Layout {
-    fn new(root: PathBuf) -> Self {
+    fn new(root: PathBuf, lock_mode: u32) -> Self {
         Self {
+            lock_mode,
             objects: root.join("objects"),
             commits: root.join("commits"),
             leases: root.join("leases"),
@@ -139,6 +146,8 @@ pub(crate) struct Inner {
     /// Raised whenever commits turn out to have been rewritten.
     pub(crate) generation: AtomicU64,
     warn: Arc<dyn Fn(Warning) + Send + Sync>,
+    /// Ends waits for locks.
+    cancel: Mutex<Cancel>,
 }
 
 impl std::fmt::Debug for Inner {
@@ -189,6 +198,12 @@ impl Store {
             .fs
             .available_space(root)
             .map_err(StoreError::io("ask for the space left in", root))
+    }
+
+    /// From now on `cancel` ends waits for other processes' locks.
+    pub fn cancel_with(&self, cancel: &Cancel) {
+        let own = self.inner.cancel.lock();
+        *own.unwrap_or_else(PoisonError::into_inner) = cancel.clone();
     }
 
     pub(crate) fn inner(&self) -> &Arc<Inner> {
@@ -260,7 +275,7 @@ impl Store {
         if self.lookup_fresh(key)?.is_none() {
             return Ok(None);
         }
-        let _entered = self.inner.gate.enter()?;
+        let _entered = self.inner.enter()?;
         let result = self.lookup_fresh(key)?;
         if let Some(artifact) = result.as_ref().and_then(|r| r.outcome.artifact()) {
             self.inner.lease()?.hold(&[artifact.digest])?;
@@ -426,12 +441,34 @@ impl Inner {
             .sync_dir(root)
             .map_err(StoreError::io("sync", root))?;
         // Best effort: litter is no reason to stop.
-        let _ = lease::sweep(&*self.fs, &self.layout);
+        let _ = sweep::tmp(&*self.fs, &self.layout);
         Ok(self.lease.get_or_init(|| lease))
     }
 
     pub(crate) fn warn(&self, warning: Warning) {
         (self.warn)(warning);
+    }
+
+    /// Enters the gate: see [`gate`].
+    pub(crate) fn enter(&self) -> Result<Entered> {
+        self.waiting(|waiting| self.gate.enter(waiting))
+    }
+
+    /// Closes the gate: see [`gate`].
+    pub(crate) fn close(&self) -> Result<Closed> {
+        self.waiting(|waiting| self.gate.close(waiting))
+    }
+
+    pub(crate) fn waiting<T>(&self, take: impl FnOnce(&Waiting<'_>) -> Result<T>) -> Result<T> {
+        let cancel = {
+            let cancel = self.cancel.lock();
+            cancel.unwrap_or_else(PoisonError::into_inner).clone()
+        };
+        take(&Waiting {
+            fs: &*self.fs,
+            warn: &*self.warn,
+            cancel: &cancel,
+        })
     }
 
     pub(crate) fn pending(&self) -> MutexGuard<'_, HashMap<Digest, ActionResult>> {

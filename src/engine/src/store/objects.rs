@@ -175,12 +175,31 @@ impl Objects {
         }
     }
 
-    /// Path of an object after checking that it is there, has its length, and, unless its format
-    /// checks itself, has its digest. Bytes are compared once per process.
-    pub(crate) fn checked(&self, entry: &Entry) -> Result<PathBuf> {
+    /// Path of an object after checking that it is there and has its length.
+    pub(crate) fn placed(&self, entry: &Entry) -> Result<PathBuf> {
         let path = self.path(entry.digest);
-        self.check_length(&path, entry)?;
-        if entry.self_checked || self.verified().contains(&entry.digest) {
+        let stat = match self.fs.lstat(&path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                return Err(StoreError::ObjectMissing {
+                    digest: entry.digest,
+                });
+            }
+            stat => stat.map_err(StoreError::io("read", &path))?,
+        };
+        if stat.kind != FileKind::File {
+            self.damaged(entry.digest, "it is no regular file".to_owned())?;
+        } else if stat.size != entry.size {
+            let detail = format!("it has {} bytes, expected {}", stat.size, entry.size);
+            self.damaged(entry.digest, detail)?;
+        }
+        Ok(path)
+    }
+
+    /// Path of an object after checking that it is there and has its length and its digest. Bytes
+    /// are compared once per process.
+    pub(crate) fn checked(&self, entry: &Entry) -> Result<PathBuf> {
+        let path = self.placed(entry)?;
+        if self.verified().contains(&entry.digest) {
             return Ok(path);
         }
         let file = self.open_existing(&path, entry.digest)?;
@@ -188,6 +207,21 @@ impl Objects {
         self.compare(entry, found, length)?;
         self.verified().insert(entry.digest);
         Ok(path)
+    }
+
+    /// Whether an object is there with the bytes of its name. Its bytes are read, whatever was
+    /// compared before.
+    pub(crate) fn is_whole(&self, digest: Digest) -> Result<bool> {
+        let path = self.path(digest);
+        let read = self.fs.lstat(&path).and_then(|stat| match stat.kind {
+            FileKind::File => Ok(Some(Digest::of_reader(self.fs.open(&path)?)?)),
+            _ => Ok(None),
+        });
+        match read {
+            Ok(read) => Ok(read.is_some_and(|(found, _)| found == digest)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+            Err(error) => Err(StoreError::io("read", path)(error)),
+        }
     }
 
     /// Opens an object, checked as by [`Objects::checked`].
@@ -198,8 +232,7 @@ impl Objects {
 
     /// Reads an object whole; always compares the very bytes that it gives.
     pub(crate) fn read(&self, entry: &Entry) -> Result<Vec<u8>> {
-        let path = self.path(entry.digest);
-        self.check_length(&path, entry)?;
+        let path = self.placed(entry)?;
         let mut bytes = Vec::new();
         self.open_existing(&path, entry.digest)?
             .take(entry.size.saturating_add(1))
@@ -209,15 +242,39 @@ impl Objects {
         Ok(bytes)
     }
 
-    /// All files of an artifact, checked, as a stage is given them.
+    /// Copies an object to a new path (sharing blocks where the file system can) and compares the
+    /// copy with its digest: what leaves the store is right, whatever happens to the object.
+    pub(crate) fn copy_out(&self, entry: &Entry, to: &Path) -> Result<()> {
+        let path = self.placed(entry)?;
+        self.fs
+            .copy(&path, to)
+            .map_err(StoreError::io("write", to))?;
+        let copied = self.fs.open(to).and_then(Digest::of_reader);
+        let (found, length) = copied.map_err(StoreError::io("read", to))?;
+        let compared = self.compare(entry, found, length);
+        if compared.is_err() {
+            // Best effort: the damage is what the user has to hear of.
+            let _ = self.fs.remove_file(to);
+        }
+        compared
+    }
+
+    /// All files of an artifact, checked, as a stage is given them: those that check themselves by
+    /// their length alone, as their reader compares the rest.
     pub(crate) fn input(&self, tree: &Tree) -> Result<Input> {
         let mut paths = BTreeMap::new();
         for (name, entry) in tree.files() {
-            paths.insert(name.clone(), self.checked(entry)?);
+            let path = if entry.self_checked {
+                self.placed(entry)?
+            } else {
+                self.checked(entry)?
+            };
+            paths.insert(name.clone(), path);
         }
         Ok(Input {
             tree: tree.clone(),
             paths,
+            state: None,
         })
     }
 
@@ -254,22 +311,6 @@ impl Objects {
             }));
         }
         Ok(digests)
-    }
-
-    fn check_length(&self, path: &Path, entry: &Entry) -> Result<()> {
-        match self.fs.stat(path) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                Err(StoreError::ObjectMissing {
-                    digest: entry.digest,
-                })
-            }
-            Err(error) => Err(StoreError::io("read", path)(error)),
-            Ok(stat) if stat.size == entry.size => Ok(()),
-            Ok(stat) => self.damaged(
-                entry.digest,
-                format!("it has {} bytes, expected {}", stat.size, entry.size),
-            ),
-        }
     }
 
     fn compare(&self, entry: &Entry, found: Digest, length: u64) -> Result<()> {

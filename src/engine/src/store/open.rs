@@ -5,15 +5,16 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, OnceLock};
 
-use stage_core::Digest;
+use stage_core::{Cancel, Digest};
 
 use super::commit::Committer;
 use super::error::{Result, StoreError, Warning, is_read_only};
 use super::gate::Gate;
-use super::index::{Index, IndexError};
+use super::index::{Index, IndexError, Place};
+use super::lock::{Sharing, Waiting, lock_mode};
 use super::objects::Objects;
 use super::{FORMAT, Inner, Layout, Store, lease, ulid};
-use crate::fs::{self, Fs, RealFs};
+use crate::fs::{self, FileKind, Fs, RealFs};
 
 const FORMAT_TEXT: &str = "pipeline store ";
 
@@ -61,11 +62,14 @@ impl Store {
         let root = fs
             .canonicalize(root)
             .map_err(StoreError::io("open", root))?;
-        let layout = Arc::new(Layout::new(root));
+        let mode = fs.stat(&root).map_err(StoreError::io("read", &root))?.mode;
+        let layout = Arc::new(Layout::new(root, lock_mode(mode)));
         let root = &layout.root;
         for folder in layout.folders() {
             match fs.create_dir(folder) {
-                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                    check_folder(&*fs, folder)?;
+                }
                 // A read-only cache can be read although some are missing.
                 Err(error) if is_read_only(&error) => {}
                 made => made.map_err(StoreError::io("create", folder))?,
@@ -74,13 +78,14 @@ impl Store {
         let kind = fs.fs_kind(root).map_err(StoreError::io("open", root))?;
         let root_handle = fs.open(root).map_err(StoreError::io("open", root))?;
         let warn = options.warn;
-        let index = open_index(
-            &*fs,
-            root,
-            kind.network,
-            options.state_dir.as_deref(),
-            &*warn,
-        )?;
+        let cancel = Cancel::default();
+        let waiting = Waiting {
+            fs: &*fs,
+            warn: &*warn,
+            cancel: &cancel,
+        };
+        let state = options.state_dir.as_deref();
+        let index = open_index(&waiting, &layout, kind.network, state)?;
         let inner = Inner {
             objects: Objects::new(fs.clone(), layout.clone()),
             gate: Gate::new(fs.clone(), &layout),
@@ -96,6 +101,7 @@ impl Store {
             warn,
             fs,
             layout,
+            cancel: Mutex::new(cancel),
         };
         inner.refresh()?;
         Ok(Self {
@@ -140,7 +146,7 @@ fn prepare(fs: &dyn Fs, root: &Path, warn: &(dyn Fn(Warning) + Send + Sync)) -> 
         // There has been no older one in the world that would be worth taking over: what it holds
         // can be made again.
         Some(older) if older < FORMAT => {
-            let aside = set_older_aside(fs, root, &text, older)?;
+            let aside = set_older_aside(fs, root, &text, older, warn)?;
             warn(Warning::OlderFormat {
                 found: older,
                 path: aside,
@@ -177,12 +183,24 @@ fn format_of(line: &str) -> Option<u32> {
 
 /// Moves everything in the folder of a store of an older format into one folder within, `format`
 /// last, so that the next process goes on where this one was cut short.
-fn set_older_aside(fs: &dyn Fs, root: &Path, text: &str, older: u32) -> Result<PathBuf> {
+fn set_older_aside(
+    fs: &dyn Fs,
+    root: &Path,
+    text: &str,
+    older: u32,
+    warn: &(dyn Fn(Warning) + Send + Sync),
+) -> Result<PathBuf> {
     let lock = root.join("index.lock");
+    let mode = fs.stat(root).map_err(StoreError::io("read", root))?.mode;
     let door = fs
-        .open_or_create(&lock)
-        .map_err(StoreError::io("create", &lock))?;
-    door.lock().map_err(StoreError::io("lock", &lock))?;
+        .open_lock(&lock, lock_mode(mode))
+        .map_err(StoreError::in_cache("create", &lock, root))?;
+    let waiting = Waiting {
+        fs,
+        warn,
+        cancel: &Cancel::default(),
+    };
+    waiting.take(&*door, &lock, Sharing::Exclusive, None)?;
     let aside = root.join(format!("{ASIDE}{older}"));
     let format = root.join("format");
     let now = fs::read(fs, &format, 4096).unwrap_or_default();
@@ -211,22 +229,29 @@ fn set_older_aside(fs: &dyn Fs, root: &Path, text: &str, older: u32) -> Result<P
 
 /// Opens the index in the store, else in the user's state folder, else in memory.
 fn open_index(
-    fs: &dyn Fs,
-    root: &Path,
+    waiting: &Waiting<'_>,
+    layout: &Layout,
     network: bool,
     state: Option<&Path>,
-    warn: &(dyn Fn(Warning) + Send + Sync),
 ) -> Result<Index> {
+    let (fs, warn, root) = (waiting.fs, waiting.warn, &layout.root);
     let fail = |error: IndexError| StoreError::Index {
         reason: error.to_string(),
     };
     let mut reason = "no folder for it".to_owned();
-    let own = (!network).then(|| root.to_owned());
-    let state = state.map(|state| state.join(state_name(root)));
-    for dir in own.into_iter().chain(state) {
-        let opened = fs::create_dir_all(fs, &dir)
+    let own = (!network).then(|| Place {
+        dir: root.to_owned(),
+        lock_mode: layout.lock_mode,
+    });
+    // The state folder is the user's alone.
+    let state = state.map(|state| Place {
+        dir: state.join(state_name(root)),
+        lock_mode: lock_mode(0),
+    });
+    for place in own.into_iter().chain(state) {
+        let opened = fs::create_dir_all(fs, &place.dir)
             .map_err(IndexError::Io)
-            .and_then(|()| Index::open(fs, &dir));
+            .and_then(|()| Index::open(waiting, place));
         match opened {
             Ok((index, why)) => {
                 if let Some(reason) = why {
@@ -239,6 +264,22 @@ fn open_index(
     }
     warn(Warning::IndexInMemory { reason });
     Index::in_memory().map_err(fail)
+}
+
+/// Refuses a folder of the cache that is something else. A link may lead to files of the user's
+/// own, and a collection would take them for the program's.
+pub(super) fn check_folder(fs: &dyn Fs, path: &Path) -> Result<()> {
+    let stat = fs.lstat(path).map_err(StoreError::io("read", path))?;
+    let found = match stat.kind {
+        FileKind::Dir => return Ok(()),
+        FileKind::Symlink => "a symbolic link",
+        FileKind::File => "a file",
+        FileKind::Other => "a device, pipe or socket",
+    };
+    Err(StoreError::ForeignFolder {
+        path: path.to_owned(),
+        found,
+    })
 }
 
 /// Names a cache within a state folder, which several machines may share.

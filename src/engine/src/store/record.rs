@@ -139,7 +139,7 @@ impl Artifact {
     pub fn size(&self) -> u64 {
         let files = self.names();
         files
-            .filter(|(name, _)| !Tree::names_identity(name))
+            .filter(|(name, _)| !Tree::is_attribute(name))
             .fold(0, |sum, (_, entry)| entry.size.saturating_add(sum))
     }
 

@@ -182,8 +182,8 @@ impl Inner {
         damaged: &mut dyn FnMut(Ulid, String),
     ) -> Result<()> {
         let mut read = |name| {
-            Ok(self.look_at_commit(name)?.unwrap_or_else(|detail| {
-                damaged(name, detail);
+            Ok(self.look_at_commit(name)?.unwrap_or_else(|fault| {
+                damaged(name, fault.to_string());
                 CommitRead::Damaged
             }))
         };
@@ -272,7 +272,7 @@ impl Inner {
         }
         // No collection decides from here on, so that a record which is read now has its objects.
         // On a read-only cache, which nobody collects, there is no entering.
-        let _entered = self.gate.enter();
+        let _entered = self.enter();
         let mut newest: HashMap<Digest, u64> = HashMap::new();
         self.look_at_records(
             &mut |number, record| {
@@ -393,9 +393,9 @@ pub(super) fn objects_of(
 /// Who names `object` in a record.
 pub(super) fn users_of(record: &Record, object: Digest) -> Vec<User> {
     let files = |artifact: &super::Artifact| -> Vec<String> {
-        let tree = artifact.tree().0.into_iter();
-        let named = tree.filter(|(_, entry)| entry.digest == object);
-        named.map(|(name, _)| name).collect()
+        let tree = artifact.tree();
+        let named = tree.files().filter(|(_, entry)| entry.digest == object);
+        named.map(|(name, _)| name.clone()).collect()
     };
     let (pipeline, stage, part, item, files) = match record {
         Record::Action(action) => {

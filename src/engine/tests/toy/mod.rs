@@ -24,8 +24,8 @@ use engine::{
 };
 use serde::{Deserialize, Serialize};
 use stage_core::{
-    Cancel, Context, Inputs, ItemInput, Kind, KindEntry, Output, ParamError, Part, Port, PortTakes,
-    Registry, SOURCE_FILE, Stage, StageError,
+    Cancel, Context, Digest, Input, Inputs, ItemInput, Kind, KindEntry, Output, ParamError, Part,
+    Port, PortTakes, Registry, SOURCE_FILE, Stage, StageError,
 };
 
 const ITEMS: Port = Port {
@@ -73,7 +73,7 @@ impl Stage for Read {
         if body.contains("bad") {
             return Err(StageError::content("it holds `bad`"));
         }
-        out.identify(stage_core::Digest::of(body.as_bytes()));
+        out.identify(Digest::of(body.as_bytes()));
         let body = if self.upper {
             body.to_uppercase()
         } else {
@@ -110,8 +110,20 @@ impl Stage for Count {
         } else {
             text.split_whitespace().count()
         };
-        out.write("count", n.to_string().as_bytes())
+        let text = n.to_string();
+        out.write("count", text.as_bytes())?;
+        out.set_seal("count", Digest::of(text.as_bytes()))
     }
+}
+
+/// Reads a count, which is compared with its seal as the engine has not hashed it.
+fn count_of(input: &Input) -> Result<u64, StageError> {
+    let bytes = input.read("count", 100)?;
+    if input.tree.seal("count") != Some(Digest::of(&bytes)) {
+        return Err(StageError::Damaged("the count has another seal".into()));
+    }
+    let number = String::from_utf8_lossy(&bytes).parse();
+    number.map_err(|_| StageError::content("no number"))
 }
 
 /// Copies each count, then adds them all up; `unit` is of interest to the sum alone.
@@ -158,10 +170,7 @@ impl Stage for Sum {
     fn reduce(&self, inputs: &Inputs, out: &mut Output, _: &Context) -> Result<(), StageError> {
         let mut total = 0_u64;
         for item in inputs.items("items") {
-            let text = String::from_utf8_lossy(&item.input.read("count", 100)?).into_owned();
-            total += text
-                .parse::<u64>()
-                .map_err(|_| StageError::content("no number"))?;
+            total += count_of(&item.input)?;
         }
         let n = inputs.items("items").len();
         out.write("sum", format!("{total} {} of {n}", self.unit).as_bytes())

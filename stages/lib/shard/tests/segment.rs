@@ -46,8 +46,13 @@ fn segment(row_type: RowType, width: u32, rows: usize, seed: u32) -> Vec<u8> {
             }
         }
     }
-    let (bytes, count) = writer.finish().unwrap();
-    assert_eq!(count, rows as u64);
+    assert_eq!(writer.rows(), rows as u64);
+    let (bytes, root) = writer.finish().unwrap();
+    let segment = open(&bytes).unwrap();
+    assert_eq!(segment.root(), root);
+    segment.expect_root(root).unwrap();
+    let error = segment.expect_root(SegmentId([7; 32])).unwrap_err();
+    assert!(error.is_damage(), "{error}");
     bytes
 }
 
@@ -182,8 +187,8 @@ fn columns_lie_side_by_side() {
             .is_err()
     );
     assert!(writer.push_columns(&[Values::F16(&halves)]).is_err());
-    let (bytes, rows) = writer.finish().unwrap();
-    assert_eq!(rows, 2);
+    assert_eq!(writer.rows(), 2);
+    let (bytes, _) = writer.finish().unwrap();
     let segment = open(&bytes).unwrap();
     let values: Vec<f32> = segment
         .f16(0..2)

@@ -67,7 +67,7 @@ fn sample_all(params: &Predict, inputs: &Inputs, out: &mut Output, cx: &Context)
     for (i, item) in prompts.iter().enumerate() {
         let prompt = Prompt::read(params, item, &facts, &format)?;
         for variation in 1..=params.variations {
-            let path = out.path_self_checked(&sample_name(i + 1, variation))?;
+            let path = out.path(&sample_name(i + 1, variation))?;
             let purpose = ["predict", &item.source.to_hex(), &variation.to_string()];
             tch::manual_seed(seed_of(params.seed, &purpose));
             let sampler = Sampler {

@@ -4,7 +4,7 @@ use std::ffi::OsStr;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use crate::fs::{DirEntry, Fs, FsKind, Handle, Nanos, RealFs, Stat};
+use crate::fs::{DirEntry, Fs, FsKind, Handle, LockHolder, Nanos, RealFs, Stat};
 
 /// The real disk, where "now" is `Ahead` nanoseconds later than its files are stamped.
 ///
@@ -22,8 +22,12 @@ impl Fs for Ahead {
         RealFs.create_new(path)
     }
 
-    fn open_or_create(&self, path: &Path) -> io::Result<Box<dyn Handle>> {
-        RealFs.open_or_create(path)
+    fn open_lock(&self, path: &Path, mode: u32) -> io::Result<Box<dyn Handle>> {
+        RealFs.open_lock(path, mode)
+    }
+
+    fn lock_holders(&self, file: &Stat) -> Vec<LockHolder> {
+        RealFs.lock_holders(file)
     }
 
     fn create_dir(&self, path: &Path) -> io::Result<()> {

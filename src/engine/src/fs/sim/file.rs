@@ -97,20 +97,14 @@ impl Handle for SimFile {
         Ok(())
     }
 
-    fn lock(&self) -> io::Result<()> {
-        // The notes are not held while waiting: whoever has the lock needs them to let go of it.
-        self.fs.enter(Call::Lock, &self.path)?;
-        self.inner.lock()
-    }
-
-    fn lock_shared(&self) -> io::Result<()> {
-        self.fs.enter(Call::Lock, &self.path)?;
-        self.inner.lock_shared()
-    }
-
     fn try_lock(&self) -> io::Result<bool> {
         self.fs.enter(Call::Lock, &self.path)?;
         self.inner.try_lock()
+    }
+
+    fn try_lock_shared(&self) -> io::Result<bool> {
+        self.fs.enter(Call::Lock, &self.path)?;
+        self.inner.try_lock_shared()
     }
 
     fn set_len(&self, size: u64) -> io::Result<()> {

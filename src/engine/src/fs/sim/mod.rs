@@ -27,7 +27,7 @@ pub use fault::{Call, Error, Fault};
 pub use log::{Effect, FileId};
 pub use snapshot::Snapshot;
 
-use super::{DirEntry, Fs, FsKind, Handle, Nanos, RealFs, Stat};
+use super::{DirEntry, Fs, FsKind, Handle, LockHolder, Nanos, RealFs, Stat};
 use fault::Faults;
 use file::SimFile;
 use log::Log;
@@ -173,10 +173,10 @@ impl Fs for SimFs {
         Ok(self.wrap(path, inner, file))
     }
 
-    fn open_or_create(&self, path: &Path) -> io::Result<Box<dyn Handle>> {
+    fn open_lock(&self, path: &Path, mode: u32) -> io::Result<Box<dyn Handle>> {
         let (inner, file) = self.change(Call::Create, path, "open", |log| {
             let there = RealFs.lstat(path).is_ok();
-            let inner = RealFs.open_or_create(path)?;
+            let inner = RealFs.open_lock(path, mode)?;
             let file = if there {
                 log.file_at(path)
             } else {
@@ -185,6 +185,10 @@ impl Fs for SimFs {
             Ok((inner, file))
         })?;
         Ok(self.wrap(path, inner, file))
+    }
+
+    fn lock_holders(&self, file: &Stat) -> Vec<LockHolder> {
+        RealFs.lock_holders(file)
     }
 
     fn create_dir(&self, path: &Path) -> io::Result<()> {

@@ -14,14 +14,14 @@
 //!
 //! Opening and replacing happen under the lock of `index.lock`, so that nobody opens a log by the
 //! name of a database that is being replaced. A process keeps a shared lock on `index.users`;
-//! who gets it exclusively is alone.
+//! who gets it exclusively is alone. Nobody waits for long for either, nor for SQLite's own locks: a
+//! process that is stopped with one keeps it, and an index in memory is as good.
 
 mod place;
 mod write;
 
 use std::collections::HashSet;
 use std::io;
-use std::path::{Path, PathBuf};
 
 use rayon::slice::ParallelSliceMut;
 use rusqlite::{Connection, OptionalExtension, TransactionBehavior, params};
@@ -29,13 +29,15 @@ use stage_core::{Digest, Part};
 
 use super::Ulid;
 use super::files::StatSig;
+use super::lock::Waiting;
 use super::record::{
     ActionResult, Artifact, InterimRecord, Latest, Origin, PinRecord, Rate, Record, RunRecord,
 };
 use super::row::{self, Settled};
 use super::ulid::now_millis;
 use crate::fs::{Fs, Handle};
-use place::{DATABASE, connect, enter, is_older_beside_log, remove, remove_widowed_log};
+pub(crate) use place::Place;
+use place::{DATABASE, connect, is_older_beside_log, remove, remove_widowed_log};
 use write::fold_commits;
 
 /// Rows written between checkpoints.
@@ -62,6 +64,8 @@ pub(crate) enum IndexError {
     Wrong(String),
     /// Its files cannot be opened or locked.
     Io(io::Error),
+    /// Another process opens or replaces it for longer than a moment.
+    Held(String),
 }
 
 impl IndexError {
@@ -85,6 +89,7 @@ impl std::fmt::Display for IndexError {
             Self::Sql(error) => error.fmt(f),
             Self::Wrong(text) => f.write_str(text),
             Self::Io(error) => error.fmt(f),
+            Self::Held(holders) => write!(f, "it is held by {holders}"),
         }
     }
 }
@@ -99,7 +104,7 @@ pub(crate) struct Index {
     folded: HashSet<Ulid>,
     rows_since_checkpoint: usize,
     /// Where it lives; `None` in memory.
-    place: Option<PathBuf>,
+    place: Option<Place>,
     /// Says to other processes that the index is in use.
     _users: Option<Box<dyn Handle>>,
 }
@@ -107,8 +112,9 @@ pub(crate) struct Index {
 impl Index {
     /// Opens the index in the folder `dir`, making it if there is none. The text says why an
     /// existing one had to be dropped, if so.
-    pub(crate) fn open(fs: &dyn Fs, dir: &Path) -> Result<(Self, Option<String>)> {
-        let (_door, users, alone) = enter(fs, dir)?;
+    pub(crate) fn open(waiting: &Waiting<'_>, place: Place) -> Result<(Self, Option<String>)> {
+        let (fs, dir) = (waiting.fs, &place.dir);
+        let (_door, users, alone) = place.enter(waiting)?;
         if alone {
             remove_widowed_log(fs, dir)?;
         }
@@ -120,27 +126,25 @@ impl Index {
                     .to_owned(),
             ))
         } else {
-            connect(&dir.join(DATABASE)).and_then(with_folded)
+            let prepared = if alone { place.prepare(fs) } else { Ok(()) };
+            prepared
+                .and_then(|()| connect(&dir.join(DATABASE)))
+                .and_then(with_folded)
         };
         let (opened, why) = match opened {
             Ok(opened) => (opened, None),
             Err(error) if error.passes() => return Err(error),
-            Err(error) => {
-                remove(fs, dir)?;
-                let anew = connect(&dir.join(DATABASE)).and_then(with_folded)?;
-                (anew, Some(error.to_string()))
-            }
+            Err(error) => (make_anew(fs, &place)?, Some(error.to_string())),
         };
-        let index = Self::new(opened, Some((dir.to_owned(), users)))?;
+        let index = Self::new(opened, Some((place, users)))?;
         Ok((index, why))
     }
 
-    /// Replaces the index in `dir` by an empty one.
-    pub(crate) fn recreate(fs: &dyn Fs, dir: &Path) -> Result<Self> {
-        let (_door, users, _) = enter(fs, dir)?;
-        remove(fs, dir)?;
-        let anew = connect(&dir.join(DATABASE)).and_then(with_folded)?;
-        Self::new(anew, Some((dir.to_owned(), users)))
+    /// Replaces the index at `place` by an empty one.
+    pub(crate) fn recreate(waiting: &Waiting<'_>, place: Place) -> Result<Self> {
+        let (_door, users, _) = place.enter(waiting)?;
+        let anew = make_anew(waiting.fs, &place)?;
+        Self::new(anew, Some((place, users)))
     }
 
     /// An empty index that lives as long as this process.
@@ -152,12 +156,15 @@ impl Index {
 
     fn new(
         (conn, folded): (Connection, HashSet<Ulid>),
-        place: Option<(PathBuf, Box<dyn Handle>)>,
+        place: Option<(Place, Box<dyn Handle>)>,
     ) -> Result<Self> {
         conn.set_prepared_statement_cache_capacity(64);
         let (place, users) = place.unzip();
         if let Some(users) = &users {
-            users.lock_shared().map_err(IndexError::Io)?;
+            // Nobody has it exclusively while the door is ours.
+            if !users.try_lock_shared().map_err(IndexError::Io)? {
+                return Err(IndexError::Held("another process".to_owned()));
+            }
         }
         Ok(Self {
             conn,
@@ -169,8 +176,8 @@ impl Index {
     }
 
     /// Where it lives; `None` in memory.
-    pub(crate) fn place(&self) -> Option<&Path> {
-        self.place.as_deref()
+    pub(crate) fn place(&self) -> Option<&Place> {
+        self.place.as_ref()
     }
 
     /// The commits known to be folded.
@@ -266,13 +273,13 @@ impl Index {
         order: &[usize],
         look: impl Fn(&Connection, &[usize]) -> Result<Vec<T>> + Sync,
     ) -> Result<Vec<T>> {
-        let Some(dir) = self.place.as_deref().filter(|_| order.len() >= MANY) else {
+        let Some(at) = self.place.as_ref().filter(|_| order.len() >= MANY) else {
             return look(&self.conn, order);
         };
         let (own, other) = order.split_at(order.len() / 2);
         std::thread::scope(|scope| {
             // Another connection may see a later state: then it knows more, and nothing else.
-            let helper = scope.spawn(|| look(&place::reader(&dir.join(DATABASE))?, other));
+            let helper = scope.spawn(|| look(&place::reader(&at.path(DATABASE))?, other));
             let mut found = look(&self.conn, own)?;
             found.extend(match helper.join() {
                 Ok(Ok(found)) => found,
@@ -470,11 +477,18 @@ impl Index {
     /// Empties the log if it has become long. Left to itself, SQLite would do so whenever the last
     /// process closes the database: two syncs for a few rows, and two more to begin a new log.
     pub(crate) fn close(&mut self, fs: &dyn Fs) {
-        let log = self.place.as_ref().map(|dir| dir.join(place::LOG));
+        let log = self.place.as_ref().map(|at| at.path(place::LOG));
         if log.is_some_and(|log| fs.stat(&log).is_ok_and(|stat| stat.size > LOG_LEFT)) {
             self.checkpoint();
         }
     }
+}
+
+/// Makes an empty index in the place of what is there.
+fn make_anew(fs: &dyn Fs, place: &Place) -> Result<(Connection, HashSet<Ulid>)> {
+    remove(fs, &place.dir)?;
+    place.prepare(fs)?;
+    connect(&place.path(DATABASE)).and_then(with_folded)
 }
 
 /// A connection with the commits that are folded into it: an index that does not tell them is as

@@ -1,13 +1,15 @@
 //! Where the index lies on disk: its door, its tables, and copies of another time.
 
-use std::path::Path;
+use std::io;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags, TransactionBehavior};
 
+use super::super::lock::{Sharing, Waiting, holders};
 use super::{IndexError, Result};
-use crate::fs::{self, Fs, Handle};
+use crate::fs::{self, FileKind, Fs, Handle};
 
 /// Version of the tables. Another one is rebuilt, not migrated.
 const SCHEMA: i64 = 4;
@@ -15,8 +17,8 @@ const SCHEMA: i64 = 4;
 /// "pipe": tells our database from another.
 const APPLICATION: i64 = 0x7069_7065;
 
-/// How long a writer of another process is waited for.
-const BUSY: Duration = Duration::from_secs(20);
+/// How long another process is waited for in one go.
+pub(super) const BUSY: Duration = Duration::from_secs(1);
 
 pub(super) const TABLES: &str = "
 CREATE TABLE folded(name BLOB PRIMARY KEY) WITHOUT ROWID;
@@ -47,18 +49,67 @@ DELETE FROM runs; DELETE FROM pins; DELETE FROM interims;
 
 pub(super) const DATABASE: &str = "index.db";
 pub(super) const LOG: &str = "index.db-wal";
+pub(super) const SHARED_MEMORY: &str = "index.db-shm";
 
 /// The locked door, the file of the users, and whether there are no others.
 pub(super) type Door = (Box<dyn Handle>, Box<dyn Handle>, bool);
 
-/// Opens the door and shuts it behind us until it is dropped.
-pub(super) fn enter(fs: &dyn Fs, dir: &Path) -> Result<Door> {
-    let open = |name| fs.open_or_create(&dir.join(name));
-    let door = open("index.lock").map_err(IndexError::Io)?;
-    door.lock().map_err(IndexError::Io)?;
-    let users = open("index.users").map_err(IndexError::Io)?;
-    let alone = users.try_lock().map_err(IndexError::Io)?;
-    Ok((door, users, alone))
+/// Where an index lies.
+#[derive(Debug, Clone)]
+pub(crate) struct Place {
+    /// The folder.
+    pub(crate) dir: PathBuf,
+    /// Permissions of its files, all of which are locked by processes.
+    pub(crate) lock_mode: u32,
+}
+
+impl Place {
+    /// The path of one of its files.
+    pub(super) fn path(&self, name: &str) -> PathBuf {
+        self.dir.join(name)
+    }
+
+    /// The path of the database.
+    pub(crate) fn database(&self) -> PathBuf {
+        self.path(DATABASE)
+    }
+
+    fn open(&self, fs: &dyn Fs, name: &str) -> Result<Box<dyn Handle>> {
+        let file = fs.open_lock(&self.path(name), self.lock_mode);
+        file.map_err(IndexError::Io)
+    }
+
+    /// Opens the door and shuts it behind us until it is dropped. A door that is held for longer
+    /// than a moment is no reason to wait: there are other places for an index.
+    pub(super) fn enter(&self, waiting: &Waiting<'_>) -> Result<Door> {
+        const DOOR: &str = "index.lock";
+        let door = self.open(waiting.fs, DOOR)?;
+        let path = self.path(DOOR);
+        let taken = waiting.take(&*door, &path, Sharing::Exclusive, Some(BUSY));
+        if !taken.map_err(|error| IndexError::Io(io::Error::other(error)))? {
+            return Err(IndexError::Held(holders(waiting.fs, &*door)));
+        }
+        let users = self.open(waiting.fs, "index.users")?;
+        let alone = users.try_lock().map_err(IndexError::Io)?;
+        Ok((door, users, alone))
+    }
+
+    /// Makes the database's file, and gives those that there are their permissions: SQLite would
+    /// let everybody read them, and so lock them. Only for who is alone: to close a file is to let
+    /// go of SQLite's own locks of it.
+    pub(super) fn prepare(&self, fs: &dyn Fs) -> Result<()> {
+        for name in [DATABASE, LOG, SHARED_MEMORY] {
+            let path = self.path(name);
+            match fs.lstat(&path) {
+                Ok(stat) if stat.kind != FileKind::File => {
+                    return Err(IndexError::Wrong(format!("`{name}` is no regular file")));
+                }
+                Err(error) if error.kind() == io::ErrorKind::NotFound && name != DATABASE => {}
+                _ => drop(self.open(fs, name)?),
+            }
+        }
+        Ok(())
+    }
 }
 
 /// Whether the database was changed after its log: not by us, see above.
@@ -79,7 +130,7 @@ pub(super) fn remove_widowed_log(fs: &dyn Fs, dir: &Path) -> Result<()> {
 
 /// Removes the index with its log.
 pub(super) fn remove(fs: &dyn Fs, dir: &Path) -> Result<()> {
-    for name in [LOG, "index.db-shm", "index.db-journal", DATABASE] {
+    for name in [LOG, SHARED_MEMORY, "index.db-journal", DATABASE] {
         fs::gone_is_fine(fs.remove_file(&dir.join(name))).map_err(IndexError::Io)?;
     }
     Ok(())

@@ -3,8 +3,10 @@
 mod claims;
 mod durability;
 mod files;
+mod foreign;
 mod gc;
 mod index;
+mod locks;
 mod objects;
 
 use std::collections::BTreeMap;

@@ -135,7 +135,7 @@ fn wrong_bytes_in_place_never_win_over_right_ones() {
 }
 
 #[test]
-fn a_self_checking_file_is_measured_but_not_read() {
+fn a_self_checking_file_is_measured_for_its_reader_and_compared_for_all_others() {
     let home = Home::new();
     let entry = home.open().import_bytes(b"abcdef").unwrap();
     let entry = Entry {
@@ -145,10 +145,63 @@ fn a_self_checking_file_is_measured_but_not_read() {
     let store = home.open();
     let path = store.object_path(entry.digest);
     fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).unwrap();
+    let tree = Tree(BTreeMap::from([("x".to_owned(), entry)]));
     fs::write(&path, b"abcdeX").unwrap();
-    assert!(store.checked_path(&entry).is_ok());
+    assert!(store.input(&tree).is_ok());
+    let damaged = Err(Some(entry.digest));
+    let lost = |result: Result<_>| result.map_err(|error| error.lost_object());
+    assert_eq!(lost(store.checked_path(&entry).map(drop)), damaged);
     fs::write(&path, b"abcde").unwrap();
-    assert!(store.checked_path(&entry).is_err());
+    assert_eq!(lost(store.input(&tree).map(drop)), damaged);
+}
+
+#[test]
+fn a_copy_that_leaves_the_store_is_compared() {
+    for self_checked in [false, true] {
+        let home = Home::new();
+        let store = home.open();
+        let entry = store.import_bytes(b"abcdef").unwrap();
+        let entry = Entry {
+            self_checked,
+            ..entry
+        };
+        let copy = home.dir.path().join("copy");
+        store.copy_out(&entry, &copy).unwrap();
+        assert_eq!(fs::read(&copy).unwrap(), b"abcdef");
+        fs::remove_file(&copy).unwrap();
+        // Compared each time: this process wrote it, and it was damaged since.
+        let path = store.object_path(entry.digest);
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).unwrap();
+        fs::write(&path, b"abcdeX").unwrap();
+        let error = store.copy_out(&entry, &copy).unwrap_err();
+        assert_eq!(error.lost_object(), Some(entry.digest), "{error}");
+        assert!(!copy.exists(), "no wrong copy stays");
+    }
+}
+
+#[test]
+fn an_object_that_is_no_regular_file_is_damaged() {
+    type Damage = fn(&Path);
+    let cases: [(&str, Damage); 2] = [
+        ("folder", |p| fs::create_dir(p).unwrap()),
+        ("link", |p| {
+            let right = p.with_extension("right");
+            fs::write(&right, b"abcdef").unwrap();
+            std::os::unix::fs::symlink(&right, p).unwrap();
+        }),
+    ];
+    for (case, damage) in cases {
+        let home = Home::new();
+        let entry = home.open().import_bytes(b"abcdef").unwrap();
+        let store = home.open();
+        let path = store.object_path(entry.digest);
+        fs::remove_file(&path).unwrap();
+        damage(&path);
+        let error = store.read_object(&entry).unwrap_err();
+        assert_eq!(error.lost_object(), Some(entry.digest), "{case}: {error}");
+        store.import_bytes(b"abcdef").unwrap();
+        assert_eq!(store.read_object(&entry).unwrap(), b"abcdef", "{case}");
+    }
 }
 
 #[test]

@@ -94,14 +94,15 @@ impl Maps {
         };
         let entry = &known.entry;
         // The root covers everything in the file, rows, layout and metadata.
-        if segment.root() != entry.root || segment.rows() != entry.rows {
+        segment.expect_root(entry.root)?;
+        if segment.rows() != entry.rows {
             return Err(Error::format(
                 &path.display().to_string(),
                 "segment",
                 format!(
-                    "its root {} is not the {} of the manifest",
-                    segment.root(),
-                    entry.root
+                    "it has {} rows, the manifest says {}",
+                    segment.rows(),
+                    entry.rows
                 ),
             ));
         }

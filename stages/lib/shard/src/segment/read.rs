@@ -216,6 +216,21 @@ impl Segment {
         self.root
     }
 
+    /// Compares the root with what another file says of this segment.
+    ///
+    /// # Errors
+    /// [`Error::Damaged`]: it is another segment.
+    pub fn expect_root(&self, expected: SegmentId) -> Result<()> {
+        if self.root == expected {
+            return Ok(());
+        }
+        Err(Error::damaged(
+            &self.file,
+            0..self.parts.len,
+            format!("its root is {}, expected {expected}", self.root),
+        ))
+    }
+
     /// Length of the file in bytes.
     #[must_use]
     pub fn len_bytes(&self) -> u64 {

@@ -8,6 +8,7 @@ use half::slice::HalfFloatSliceExt;
 use super::format::{ALIGN, BLOCK_ROWS, CHUNK, Header, Trailer};
 use crate::error::{Error, Result};
 use crate::layout::{Layout, RowType, Values};
+use crate::manifest::SegmentId;
 use crate::stats::Sums;
 use crate::write::Metadata;
 
@@ -21,9 +22,10 @@ use crate::write::Metadata;
 /// let layout = Layout::new(RowType::U16, [("token", 1)])?;
 /// let mut writer = SegmentWriter::new(Vec::new(), layout, Metadata::new())?;
 /// writer.push_u16(&[5, 6, 7])?;
-/// let (bytes, rows) = writer.finish()?;
-/// assert_eq!(rows, 3);
+/// assert_eq!(writer.rows(), 3);
+/// let (bytes, root) = writer.finish()?;
 /// # assert_eq!(bytes.len() % 8, 0);
+/// # assert!(bytes.ends_with(&root.0));
 /// # Ok::<(), shard::Error>(())
 /// ```
 pub struct SegmentWriter<W: Write> {
@@ -220,11 +222,11 @@ impl<W: Write> SegmentWriter<W> {
     }
 
     /// Writes sums, digests and trailer; returns what was written to and the
-    /// number of rows. Does not sync to disk.
+    /// root, see [`Segment::root`](crate::Segment::root). Does not sync to disk.
     ///
     /// # Errors
     /// [`Error::Io`].
-    pub fn finish(mut self) -> Result<(W, u64)> {
+    pub fn finish(mut self) -> Result<(W, SegmentId)> {
         if self.filled > 0 {
             self.end_chunk();
         }
@@ -252,7 +254,7 @@ impl<W: Write> SegmentWriter<W> {
                 .map_err(Error::io("write", "segment"))?;
         }
         self.out.flush().map_err(Error::io("write", "segment"))?;
-        Ok((self.out, self.rows))
+        Ok((self.out, SegmentId(*digest.as_bytes())))
     }
 
     fn expect(&self, expected: &'static str, allowed: &[RowType]) -> Result<()> {
