@@ -139,8 +139,8 @@ pub enum StoreError {
     },
     /// A commit cannot be read, so that what it names is not known.
     #[error(
-        "commit `{}` cannot be used ({reason}): nothing is collected until it can be read, as what \
-         it names would be removed; `pipeline repair` sets it aside",
+        "commit `{}` cannot be read ({reason}): nothing is collected until it can, as what it names \
+         would be removed; `pipeline repair` sets it aside",
         path.display()
     )]
     UnreadableCommit {
@@ -232,7 +232,7 @@ pub enum Warning {
     },
     /// A commit cannot be read; its actions will be done again.
     #[error(
-        "commit {name} cannot be used ({detail}): what it records is done again; `pipeline repair` \
+        "commit {name} cannot be read ({detail}): what it records is done again; `pipeline repair` \
          sets it aside"
     )]
     UnreadableCommit {

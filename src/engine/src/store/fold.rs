@@ -40,8 +40,6 @@ pub(crate) struct Listing {
     alone: Option<Nanos>,
     /// Commits that cannot be read, and damaged ones that could not be set aside.
     ignored: HashSet<Ulid>,
-    /// Commits that cannot be read, with the reason: what they name is not known.
-    pub(crate) unreadable: BTreeMap<Ulid, String>,
     /// All damaged commits that this process met, with what is wrong.
     pub(crate) damaged: BTreeMap<Ulid, String>,
 }
@@ -55,6 +53,8 @@ pub(crate) enum CommitRead {
     Gone,
     /// It is damaged, and gives nothing.
     Damaged,
+    /// The system does not give its bytes: says why.
+    Unreadable(String),
 }
 
 impl CommitRead {
@@ -62,7 +62,7 @@ impl CommitRead {
     pub(crate) fn records(self) -> Option<Vec<Record>> {
         match self {
             Self::Whole(records) => Some(records),
-            Self::Gone | Self::Damaged => None,
+            Self::Gone | Self::Damaged | Self::Unreadable(_) => None,
         }
     }
 }
@@ -101,11 +101,20 @@ fn lies_in_the_file(error: &io::Error) -> bool {
 }
 
 /// Where a record stands.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct At {
     pub(crate) commit: Ulid,
-    /// How many records of all commits stand before it.
-    pub(crate) number: u64,
+    /// How many records of its commit stand before it.
+    pub(crate) place: usize,
+}
+
+/// What is done about a commit that cannot be read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum IfUnreadable {
+    /// It is passed over: its actions are done again.
+    PassOver,
+    /// Nothing is done: what it names must not be removed.
+    Refuse,
 }
 
 /// Commits that were read, and whether one of those named was gone.
@@ -326,7 +335,7 @@ impl Inner {
                 match self.read_commit(*name)? {
                     CommitRead::Whole(records) => commits.push((*name, records)),
                     CommitRead::Gone => gone = true,
-                    CommitRead::Damaged => {}
+                    CommitRead::Damaged | CommitRead::Unreadable(_) => {}
                 }
             }
             Ok((commits, gone))
@@ -391,8 +400,29 @@ impl Inner {
     }
 
     /// Gives every record, in the order of the commits. A damaged commit is set aside.
-    pub(crate) fn each_record(&self, each: &mut dyn FnMut(At, Record) -> Result<()>) -> Result<()> {
-        self.each_read(&mut |name| self.read_commit(name), each)
+    pub(crate) fn each_record(
+        &self,
+        unreadable: IfUnreadable,
+        each: &mut dyn FnMut(At, Record) -> Result<()>,
+    ) -> Result<()> {
+        self.each_read(&mut |name| self.read_commit_or(name, unreadable), each)
+    }
+
+    /// Records of a commit, as [`Inner::read_commit`].
+    pub(crate) fn read_commit_or(
+        &self,
+        name: Ulid,
+        unreadable: IfUnreadable,
+    ) -> Result<CommitRead> {
+        match self.read_commit(name)? {
+            CommitRead::Unreadable(reason) if unreadable == IfUnreadable::Refuse => {
+                Err(StoreError::UnreadableCommit {
+                    path: self.layout.commits.join(name.to_string()),
+                    reason,
+                })
+            }
+            read => Ok(read),
+        }
     }
 
     /// Gives every record, in the order of the commits, each of which `read` reads.
@@ -401,11 +431,10 @@ impl Inner {
         read: &mut dyn FnMut(Ulid) -> Result<CommitRead>,
         each: &mut dyn FnMut(At, Record) -> Result<()>,
     ) -> Result<()> {
-        let mut number = 0;
         for commit in self.commits_in_order()? {
-            for record in read(commit)?.records().into_iter().flatten() {
-                each(At { commit, number }, record)?;
-                number += 1;
+            let records = read(commit)?.records().into_iter().flatten();
+            for (place, record) in records.enumerate() {
+                each(At { commit, place }, record)?;
             }
         }
         Ok(())
@@ -414,36 +443,27 @@ impl Inner {
     /// Records of a commit. A damaged one is set aside; one that cannot be read stays, as it may be
     /// whole. Either costs its records and nothing else.
     pub(crate) fn read_commit(&self, name: Ulid) -> Result<CommitRead> {
-        let fault = match self.look_at_commit(name)? {
-            Ok(read) => {
-                self.listing().unreadable.remove(&name);
-                return Ok(read);
-            }
-            Err(fault) => fault,
-        };
-        let detail = fault.to_string();
-        let is_new = match fault {
-            CommitFault::Damaged(_) => {
-                if self.set_commit_aside(name).is_err() {
+        match self.look_at_commit(name)? {
+            Ok(read) => Ok(read),
+            Err(CommitFault::Damaged(detail)) => {
+                let is_aside = self.set_commit_aside(name).is_ok();
+                if !is_aside {
                     self.listing().ignored.insert(name);
                 }
-                true
+                self.listing().damaged.insert(name, detail.clone());
+                let name = name.to_string();
+                self.warn(Warning::DamagedCommit { name, detail });
+                Ok(CommitRead::Damaged)
             }
-            CommitFault::Unreadable(_) => {
-                let mut listing = self.listing();
-                listing.ignored.insert(name);
-                listing.unreadable.insert(name, detail.clone()).is_none()
+            Err(CommitFault::Unreadable(detail)) => {
+                if self.listing().ignored.insert(name) {
+                    let detail = detail.clone();
+                    let name = name.to_string();
+                    self.warn(Warning::UnreadableCommit { name, detail });
+                }
+                Ok(CommitRead::Unreadable(detail))
             }
-        };
-        self.listing().damaged.insert(name, detail.clone());
-        if is_new {
-            let name = name.to_string();
-            self.warn(match fault {
-                CommitFault::Damaged(_) => Warning::DamagedCommit { name, detail },
-                CommitFault::Unreadable(_) => Warning::UnreadableCommit { name, detail },
-            });
         }
-        Ok(CommitRead::Damaged)
     }
 
     /// Moves a commit to the trash.
@@ -451,21 +471,7 @@ impl Inner {
         let path = self.layout.commits.join(name.to_string());
         let aside = self.layout.trash.join(format!("{}{name}", sweep::COMMIT));
         fs::gone_is_fine(self.fs.rename(&path, &aside))
-            .map_err(StoreError::io("move to the trash", path))?;
-        self.listing().unreadable.remove(&name);
-        Ok(())
-    }
-
-    /// Refuses a collection while a commit cannot be read: what it names would be removed.
-    pub(crate) fn check_readable(&self) -> Result<()> {
-        let listing = self.listing();
-        let Some((name, reason)) = listing.unreadable.first_key_value() else {
-            return Ok(());
-        };
-        Err(StoreError::UnreadableCommit {
-            path: self.layout.commits.join(name.to_string()),
-            reason: reason.clone(),
-        })
+            .map_err(StoreError::io("move to the trash", path))
     }
 
     /// Records of a commit; or what is wrong with it, which stays where it is.

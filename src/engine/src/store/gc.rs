@@ -13,6 +13,7 @@ use std::time::Duration;
 use stage_core::Digest;
 
 use super::error::{Result, StoreError, is_read_only};
+use super::fold::IfUnreadable;
 use super::survey::{ALWAYS, DEAD, Fate, Owner, Roots, StageName, Survey};
 use super::{Holder, Inner, Store, Ulid, lease, now_millis, sweep};
 use crate::fs::{self, Nanos};
@@ -131,7 +132,7 @@ impl Store {
     pub fn gc(&self, options: &GcOptions) -> Result<GcReport> {
         let inner = self.inner();
         if options.dry_run {
-            let plan = inner.plan(options)?;
+            let plan = inner.plan(options, IfUnreadable::Refuse)?;
             return inner.report(options, &plan);
         }
         self.flush()?;
@@ -155,7 +156,7 @@ impl Store {
 }
 
 /// What is there, and what is to go.
-struct Plan {
+pub(super) struct Plan {
     survey: Survey,
     found: Vec<Found>,
     /// Everything above this level goes.
@@ -183,18 +184,17 @@ impl Inner {
     /// Decides under the closed gate; gives the names of what was moved to the trash.
     fn collect(&self, options: &GcOptions) -> Result<(GcReport, HashSet<String>)> {
         let closed = self.close()?;
-        let plan = self.plan(options)?;
+        let plan = self.plan(options, IfUnreadable::Refuse)?;
         let mut report = self.report(options, &plan)?;
-        let mut number = 0;
-        let rewritten = self.rewrite(&closed, &mut |record| {
-            let fate = plan.survey.fate(number, &record, plan.cut);
-            number += 1;
-            match fate {
+        let rewritten =
+            self.rewrite(&closed, IfUnreadable::Refuse, &mut |at, record| match plan
+                .survey
+                .fate(at, &record, plan.cut)
+            {
                 Fate::Keep => Some(record),
                 Fate::Change(record) => Some(record),
                 Fate::Drop => None,
-            }
-        })?;
+            })?;
         report.records = rewritten.dropped;
         let mut moved = HashSet::new();
         for object in plan.found.iter().filter(|object| plan.goes(object)) {
@@ -208,11 +208,11 @@ impl Inner {
         Ok((report, moved))
     }
 
-    fn plan(&self, options: &GcOptions) -> Result<Plan> {
+    pub(super) fn plan(&self, options: &GcOptions, unreadable: IfUnreadable) -> Result<Plan> {
         let leases = lease::living(&*self.fs, &self.layout)?;
         let held = leases.into_iter().flat_map(|lease| lease.digests);
         let age = u64::try_from(options.min_age.as_millis()).unwrap_or(u64::MAX);
-        let survey = self.survey(Roots {
+        let roots = Roots {
             keep_runs: options.keep_runs,
             // Without an age to keep, "now" is old already.
             young: if age == 0 {
@@ -221,8 +221,8 @@ impl Inner {
                 now_millis().saturating_sub(age)
             },
             held: held.collect(),
-        })?;
-        self.check_readable()?;
+        };
+        let survey = self.survey(roots, unreadable)?;
         let found = self.find_objects(options.min_age)?;
         let mut plan = Plan {
             survey,
@@ -297,7 +297,7 @@ impl Inner {
         }
     }
 
-    fn report(&self, options: &GcOptions, plan: &Plan) -> Result<GcReport> {
+    pub(super) fn report(&self, options: &GcOptions, plan: &Plan) -> Result<GcReport> {
         let survey = &plan.survey;
         let mut report = GcReport {
             exceeds: plan.exceeds,
@@ -337,8 +337,8 @@ impl Inner {
         });
         report.stages = named.collect();
         if options.dry_run {
-            self.each_record(&mut |at, record| {
-                let fate = survey.fate(at.number, &record, plan.cut);
+            self.each_record(IfUnreadable::PassOver, &mut |at, record| {
+                let fate = survey.fate(at, &record, plan.cut);
                 report.records += u64::from(fate == Fate::Drop);
                 Ok(())
             })?;

@@ -2,13 +2,14 @@
 //! longer there is forgotten, so that the next run that wants it makes it again; damaged files go
 //! to the trash, so that the right bytes can take their place.
 
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use stage_core::Digest;
 
 use super::error::{Result, StoreError};
+use super::fold::IfUnreadable;
 use super::index::IndexError;
-use super::record::Record;
+use super::record::{ActionRecord, Record};
 use super::verify::{objects_of, users_of};
 use super::{Fault, Store, Ulid, User, VerifyReport};
 
@@ -62,7 +63,10 @@ impl Store {
                 .map_err(StoreError::io("move to the trash", path))?;
         }
         for (name, _) in &report.commits {
-            if let Ok(name) = name.parse() {
+            // One that could not be read for a moment stays.
+            if let Ok(name) = name.parse()
+                && inner.look_at_commit(name)?.is_err()
+            {
                 inner.set_commit_aside(name)?;
             }
         }
@@ -120,28 +124,35 @@ impl Store {
             let objects = objects.map(|(object, _)| object);
             objects.filter(|object| gone.contains(object)).collect()
         };
-        // The artifacts that hold such an object: an action with one among its inputs made none.
-        let mut holders = HashSet::new();
+        // Object → the artifacts that hold it: an action with one of these among its inputs took
+        // it over.
+        let mut holders: HashMap<Digest, HashSet<Digest>> = HashMap::new();
         if scope == Scope::Makers {
-            inner.each_record(&mut |_, record| {
+            inner.each_record(IfUnreadable::PassOver, &mut |_, record| {
                 if let Record::Action(action) = &record
-                    && !named(&record).is_empty()
+                    && let Some(artifact) = action.outcome.artifact()
                 {
-                    holders.extend(action.outcome.artifact().map(|artifact| artifact.digest));
+                    for object in named(&record) {
+                        holders.entry(object).or_default().insert(artifact.digest);
+                    }
                 }
                 Ok(())
             })?;
         }
+        let made = |action: &ActionRecord, object: &Digest| {
+            let mut inputs = action.inputs.values().flatten();
+            let holders = holders.get(object);
+            !inputs.any(|input| holders.is_some_and(|holders| holders.contains(input)))
+        };
         let mut forgotten = Forgotten::default();
-        let rewritten = inner.rewrite(&closed, &mut |mut record| {
+        let rewritten = inner.rewrite(&closed, IfUnreadable::PassOver, &mut |_, mut record| {
             let named = named(&record);
             if named.is_empty() {
                 return Some(record);
             }
             let place = match &record {
                 Record::Action(action) => {
-                    let mut inputs = action.inputs.values().flatten();
-                    if inputs.any(|input| holders.contains(input)) {
+                    if !named.iter().any(|object| made(action, object)) {
                         return Some(record);
                     }
                     forgotten.actions.entry(action.key).or_default()

@@ -74,7 +74,7 @@ pub use wire::{
 
 use crate::fs::{Fs, Handle};
 use commit::Committer;
-use fold::Listing;
+use fold::{IfUnreadable, Listing};
 use gate::{Closed, Entered, Gate};
 use index::Index;
 use lease::Lease;
@@ -419,7 +419,9 @@ impl Store {
     /// A commit cannot be read, or what `each` says.
     pub fn each_record(&self, mut each: impl FnMut(Ulid, Record) -> Result<()>) -> Result<()> {
         self.inner
-            .each_record(&mut |at, record| each(at.commit, record))
+            .each_record(IfUnreadable::PassOver, &mut |at, record| {
+                each(at.commit, record)
+            })
     }
 }
 

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use stage_core::Digest;
 
 use super::error::{Result, StoreError};
+use super::fold::{At, IfUnreadable};
 use super::gate::Closed;
 use super::record::Record;
 use super::{Inner, Ulid, wire};
@@ -48,21 +49,24 @@ impl Inner {
     pub(crate) fn rewrite(
         &self,
         _closed: &Closed,
-        fate: &mut dyn FnMut(Record) -> Option<Record>,
+        unreadable: IfUnreadable,
+        fate: &mut dyn FnMut(At, Record) -> Option<Record>,
     ) -> Result<Rewritten> {
         let names = self.commits_in_order()?;
         let mut done = Rewritten::default();
         let mut old = Vec::new();
         let mut chunk = Chunk::default();
         for (nth, name) in names.iter().enumerate() {
-            let Some(records) = self.read_commit(*name)?.records() else {
+            let Some(records) = self.read_commit_or(*name, unreadable)?.records() else {
                 continue;
             };
             let before = records.len();
             let kept: Vec<_> = records
                 .into_iter()
-                .filter_map(|record| {
-                    let kept = fate(record.clone());
+                .enumerate()
+                .filter_map(|(place, record)| {
+                    let commit = *name;
+                    let kept = fate(At { commit, place }, record.clone());
                     chunk.changed |= kept.as_ref() != Some(&record);
                     kept
                 })

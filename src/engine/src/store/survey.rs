@@ -10,6 +10,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use stage_core::{Digest, Part};
 
 use super::error::Result;
+use super::fold::{At, IfUnreadable};
 use super::record::{ActionRecord, Outcome, PinRecord, Record, RunRecord, run_digest};
 use super::{Inner, Ulid};
 use crate::fs;
@@ -85,8 +86,8 @@ pub(crate) struct Survey {
     until: HashMap<String, u64>,
     /// Newest interim artifact of each stage, by its time.
     interims: HashMap<StageName, (u64, Digest)>,
-    /// Number of the newest record of each item that failed once.
-    failures: HashMap<Digest, u64>,
+    /// Where the newest record of each item stands that failed once.
+    failures: HashMap<Digest, At>,
     stage_numbers: HashMap<StageName, u32>,
     roots: Option<Roots>,
 }
@@ -102,14 +103,14 @@ pub(crate) enum Fate {
 
 impl Inner {
     /// Reads all records, twice: once for the roots, once for what they reach.
-    pub(crate) fn survey(&self, roots: Roots) -> Result<Survey> {
+    pub(crate) fn survey(&self, roots: Roots, unreadable: IfUnreadable) -> Result<Survey> {
         let mut survey = Survey {
             ranked: vec![None],
             ..Survey::default()
         };
         let mut newest: HashMap<(StageName, Part), Digest> = HashMap::new();
-        self.each_record(&mut |at, record| {
-            survey.meet(at.number, record, &mut newest);
+        self.each_record(unreadable, &mut |at, record| {
+            survey.meet(at, record, &mut newest);
             Ok(())
         })?;
         if roots.keep_runs > 0 {
@@ -122,8 +123,8 @@ impl Inner {
         }
         self.rank(&mut survey, &roots);
         survey.roots = Some(roots);
-        self.each_record(&mut |at, record| {
-            survey.mark(at.number, &record);
+        self.each_record(unreadable, &mut |at, record| {
+            survey.mark(at, &record);
             Ok(())
         })?;
         Ok(survey)
@@ -186,18 +187,13 @@ impl Inner {
 
 impl Survey {
     /// First pass: what the roots are made of.
-    fn meet(
-        &mut self,
-        number: u64,
-        record: Record,
-        newest: &mut HashMap<(StageName, Part), Digest>,
-    ) {
+    fn meet(&mut self, at: At, record: Record, newest: &mut HashMap<(StageName, Part), Digest>) {
         match record {
             Record::Action(action) => {
                 let failed = matches!(action.outcome, Outcome::Failed { .. });
                 let item = item_of(&action);
                 if failed || self.failures.contains_key(&item) {
-                    self.failures.insert(item, number);
+                    self.failures.insert(item, at);
                 }
                 if let (Outcome::Done(artifact), false) =
                     (&action.outcome, action.settings.part == Part::Item)
@@ -230,8 +226,8 @@ impl Survey {
     }
 
     /// Second pass: what the roots reach.
-    fn mark(&mut self, number: u64, record: &Record) {
-        let level = self.level(number, record);
+    fn mark(&mut self, at: At, record: &Record) {
+        let level = self.level(at, record);
         match record {
             Record::Action(action) => {
                 let owner = self.owner(&action.origin.pipeline, &action.settings.stage);
@@ -293,7 +289,7 @@ impl Survey {
     }
 
     /// For whose sake a record is kept.
-    fn level(&self, number: u64, record: &Record) -> u32 {
+    fn level(&self, at: At, record: &Record) -> u32 {
         let Some(roots) = &self.roots else {
             return DEAD;
         };
@@ -310,7 +306,7 @@ impl Survey {
                 match &action.outcome {
                     Outcome::Done(artifact) => of_run.min(self.level_of_artifact(artifact.digest)),
                     // It costs little and spares a second try, as long as nothing came after it.
-                    Outcome::Failed { .. } if self.is_newest_failure(number, action) => ALWAYS,
+                    Outcome::Failed { .. } if self.is_newest_failure(at, action) => ALWAYS,
                     Outcome::Failed { .. } => of_run,
                 }
             }
@@ -344,18 +340,18 @@ impl Survey {
         self.artifacts.get(&artifact).copied().unwrap_or(DEAD)
     }
 
-    fn is_newest_failure(&self, number: u64, action: &ActionRecord) -> bool {
+    fn is_newest_failure(&self, at: At, action: &ActionRecord) -> bool {
         let pipeline = &action.origin.pipeline;
         let root = |run: &Ulid| {
             let run = self.runs.get(run);
             run.is_some_and(|run| run.origin.pipeline == *pipeline)
         };
-        self.failures.get(&item_of(action)) == Some(&number) && self.run_levels.keys().any(root)
+        self.failures.get(&item_of(action)) == Some(&at) && self.run_levels.keys().any(root)
     }
 
     /// What becomes of a record when all above `cut` goes. A run that goes stays as history.
-    pub(crate) fn fate(&self, number: u64, record: &Record, cut: u32) -> Fate {
-        let kept = self.level(number, record) <= cut;
+    pub(crate) fn fate(&self, at: At, record: &Record, cut: u32) -> Fate {
+        let kept = self.level(at, record) <= cut;
         match record {
             Record::Run(run) => {
                 let ended = self.runs.get(&run.origin.run);

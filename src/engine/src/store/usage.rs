@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::Store;
 use super::error::{Result, StoreError};
+use super::fold::IfUnreadable;
 use super::gc::{Amount, GcOptions};
 use super::survey::StageName;
 use crate::fs;
@@ -69,7 +70,9 @@ impl Store {
             min_age: Duration::ZERO,
             dry_run: true,
         };
-        let report = self.gc(&everything)?;
+        // A commit that cannot be read is no reason to say nothing.
+        let plan = self.inner().plan(&everything, IfUnreadable::PassOver)?;
+        let report = self.inner().report(&everything, &plan)?;
         let sum = |amount: &super::StageAmount| Amount {
             count: amount.kept.count + amount.freed.count,
             bytes: amount.kept.bytes + amount.freed.bytes,

@@ -15,7 +15,7 @@ use stage_core::{Cancel, Digest, Part};
 use super::error::{Result, StoreError};
 use super::fold::CommitRead;
 use super::gc::Amount;
-use super::record::{Outcome, Record};
+use super::record::{ActionRecord, Outcome, Record};
 use super::{Inner, Store, Ulid};
 use crate::fs::{FileKind, Fs};
 
@@ -109,8 +109,9 @@ impl VerifyReport {
 /// What the records say.
 #[derive(Default)]
 struct Expected {
-    /// Number of the newest record of each key.
-    newest: HashMap<Digest, u64>,
+    /// Key → what came out by its newest record. A commit may be rewritten between two looks at the
+    /// records; what came out stays.
+    newest: HashMap<Digest, Digest>,
     /// Object → its length; a list of artifacts has none on record.
     sizes: HashMap<Digest, Option<u64>>,
 }
@@ -149,17 +150,18 @@ impl Inner {
         let mut expected = Expected::default();
         let damaged = &mut report.commits;
         self.look_at_records(
-            &mut |number, record| {
+            &mut |record| {
                 if let Record::Action(action) = record {
-                    expected.newest.insert(action.key, number);
+                    let outcome = outcome_digest(&action.outcome);
+                    expected.newest.insert(action.key, outcome);
                 }
             },
             &mut |name, detail| damaged.push((name.to_string(), detail)),
         )?;
         let Expected { newest, sizes } = &mut expected;
         self.look_at_records(
-            &mut |number, record| {
-                for (object, size) in objects_of(&record, |key| newest.get(key) == Some(&number)) {
+            &mut |record| {
+                for (object, size) in objects_of(&record, |action| is_newest(newest, action)) {
                     sizes.insert(object, size);
                 }
             },
@@ -175,10 +177,10 @@ impl Inner {
         Ok(expected)
     }
 
-    /// Gives every record with its number; damaged commits stay where they are.
+    /// Gives every record; damaged commits stay where they are.
     fn look_at_records(
         &self,
-        each: &mut dyn FnMut(u64, Record),
+        each: &mut dyn FnMut(Record),
         damaged: &mut dyn FnMut(Ulid, String),
     ) -> Result<()> {
         let mut read = |name| {
@@ -187,8 +189,8 @@ impl Inner {
                 CommitRead::Damaged
             }))
         };
-        self.each_read(&mut read, &mut |at, record| {
-            each(at.number, record);
+        self.each_read(&mut read, &mut |_, record| {
+            each(record);
             Ok(())
         })
     }
@@ -273,19 +275,19 @@ impl Inner {
         // No collection decides from here on, so that a record which is read now has its objects.
         // On a read-only cache, which nobody collects, there is no entering.
         let _entered = self.enter();
-        let mut newest: HashMap<Digest, u64> = HashMap::new();
+        let mut newest: HashMap<Digest, Digest> = HashMap::new();
         self.look_at_records(
-            &mut |number, record| {
+            &mut |record| {
                 if let Record::Action(action) = record {
-                    newest.insert(action.key, number);
+                    newest.insert(action.key, outcome_digest(&action.outcome));
                 }
             },
             &mut |_, _| {},
         )?;
         let mut users: HashMap<Digest, BTreeSet<User>> = HashMap::new();
         self.look_at_records(
-            &mut |number, record| {
-                let named = objects_of(&record, |key| newest.get(key) == Some(&number));
+            &mut |record| {
+                let named = objects_of(&record, |action| is_newest(&newest, action));
                 for object in named.into_iter().map(|(object, _)| object) {
                     if faults.contains_key(&object) {
                         users
@@ -331,7 +333,7 @@ impl Inner {
     fn index_differs(&self) -> Result<Option<String>> {
         let mut newest: HashMap<Digest, Digest> = HashMap::new();
         self.look_at_records(
-            &mut |_, record| {
+            &mut |record| {
                 if let Record::Action(action) = record {
                     newest.insert(action.key, outcome_digest(&action.outcome));
                 }
@@ -368,14 +370,19 @@ fn outcome_digest(outcome: &Outcome) -> Digest {
     }
 }
 
-/// The objects that have to be there for a record's sake, with their lengths. `is_newest` says
-/// whether it is the newest record of its key.
+/// Whether what came out of an action is what its newest record says.
+fn is_newest(newest: &HashMap<Digest, Digest>, action: &ActionRecord) -> bool {
+    newest.get(&action.key) == Some(&outcome_digest(&action.outcome))
+}
+
+/// The objects that have to be there for a record's sake, with their lengths. `counts` says whether
+/// those of an action have to.
 pub(super) fn objects_of(
     record: &Record,
-    is_newest: impl Fn(&Digest) -> bool,
+    counts: impl Fn(&ActionRecord) -> bool,
 ) -> Vec<(Digest, Option<u64>)> {
     let artifact = match record {
-        Record::Action(action) if is_newest(&action.key) => action.outcome.artifact(),
+        Record::Action(action) if counts(action) => action.outcome.artifact(),
         Record::Interim(interim) => Some(&interim.artifact),
         Record::Run(run) => {
             let lists = run.stages.iter().filter_map(|stage| stage.artifacts);

@@ -15,13 +15,16 @@ mod child;
 mod crash;
 mod damage;
 mod errors;
+mod foreign;
 mod gc;
 mod incremental;
 mod key;
 mod kill;
+mod locks;
 mod oracle;
 mod processes;
 mod scenario;
 mod stat;
+mod switch;
 #[path = "../toy/mod.rs"]
 mod toy;

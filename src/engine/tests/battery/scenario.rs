@@ -245,7 +245,25 @@ impl Scenario {
                 return try_run(&project, request);
             }
         }
+        if self.act == Act::Repair {
+            return self.play_mending(cache, disk());
+        }
         self.play(cache, disk(), 1)
+    }
+
+    /// A run, and another whenever it meets an object that a repair did not reach, as one that cuts
+    /// it short leaves it.
+    fn play_mending(&self, cache: &Path, fs: Arc<dyn Fs>) -> Result<Run, EngineError> {
+        loop {
+            let error = match self.play(cache, fs.clone(), 1) {
+                Err(EngineError::Store(error)) if error.lost_object().is_some() => error,
+                played => return played,
+            };
+            let store = Store::open(cache, options(fs.clone(), &Arc::default()))?;
+            if !store.forget_lost(&error)? {
+                return Err(error.into());
+            }
+        }
     }
 
     fn publish(&self, cache: &Path, fs: Arc<dyn Fs>) -> Result<(), EngineError> {
