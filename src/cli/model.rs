@@ -4,6 +4,7 @@
 //! prompt is prepared as the data was, whatever today's pipeline.toml says, or where there is none.
 
 use std::fmt::Write;
+use std::io::Read;
 use std::path::Path;
 
 use anyhow::{Context, anyhow};
@@ -110,7 +111,9 @@ fn newest(project: &Project, train: &str) -> Result<Artifact, Failure> {
 
 /// Copies a model file into the store.
 fn import(store: &Store, path: &Path) -> Result<Entry, Failure> {
-    let bytes = std::fs::read(path)
+    let mut bytes = Vec::new();
+    super::files::open(path)?
+        .read_to_end(&mut bytes)
         .with_context(|| format!("cannot read the model `{}`", path.display()))?;
     Ok(store.import_bytes(&bytes)?)
 }

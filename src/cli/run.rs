@@ -117,7 +117,7 @@ impl Run {
             && let Some(settled) = Settled::find(&project, &request, &mut sources, &cancel)?
             && self.has_plain_results(&project, &settled)
         {
-            return self.say_settled(&project, &settled);
+            return self.say_settled(&project, &settled, &cancel);
         }
         if !self.dry_run {
             sources.expect_work(&project);
@@ -131,12 +131,11 @@ impl Run {
         let summary = session.execute(&ui, &cancel);
         ui.clear();
         let summary = summary?;
-        let delivered = self.deliver(&project, &session);
-        ui.conclude(&summary, delivered.as_deref().unwrap_or_default())?;
-        delivered?;
+        let delivered = self.deliver(&project, &session, &cancel);
+        let told = ui.conclude(&summary, delivered.as_deref().unwrap_or_default());
         // The process ends: to free its actions one by one takes a tenth of a run that does nothing.
         std::mem::forget(session);
-        end(summary.verdict)
+        end(summary.verdict, delivered, told)
     }
 
     /// Whether no result is named after what went into it, which takes a session to tell.
@@ -148,13 +147,12 @@ impl Run {
     }
 
     /// Says what a run of which it is known that it finds nothing to do would say.
-    fn say_settled(&self, project: &Project, settled: &Settled) -> Outcome {
+    fn say_settled(&self, project: &Project, settled: &Settled, cancel: &Cancel) -> Outcome {
         let ui = ui::Ui::new(self.ui_mode(), None);
         settled.tell(&ui);
-        let delivered = self.deliver_settled(project, settled);
-        ui.conclude(&settled.summary, delivered.as_deref().unwrap_or_default())?;
-        delivered?;
-        end(settled.summary.verdict)
+        let delivered = self.deliver_settled(project, settled, cancel);
+        let told = ui.conclude(&settled.summary, delivered.as_deref().unwrap_or_default());
+        end(settled.summary.verdict, delivered, told)
     }
 
     /// As [`Run::deliver`], of results that are named as they are in the cache.
@@ -162,11 +160,12 @@ impl Run {
         &self,
         project: &Project,
         settled: &Settled,
+        cancel: &Cancel,
     ) -> Result<Vec<PathBuf>, Failure> {
         let mut paths = Vec::new();
         for (stage, _, out) in self.deliveries(project) {
             if let Some(artifact) = settled.artifact(stage) {
-                paths.extend(deliver::plain(project, &artifact, stage, out)?);
+                paths.extend(deliver::plain(project, &artifact, stage, out, cancel)?);
             }
         }
         Ok(paths)
@@ -324,10 +323,16 @@ impl Run {
     }
 
     /// Puts the results into `out/`.
-    fn deliver(&self, project: &Project, session: &Session<'_>) -> Result<Vec<PathBuf>, Failure> {
+    fn deliver(
+        &self,
+        project: &Project,
+        session: &Session<'_>,
+        cancel: &Cancel,
+    ) -> Result<Vec<PathBuf>, Failure> {
         let mut paths = Vec::new();
         for (stage, naming, out) in self.deliveries(project) {
-            paths.extend(deliver::deliver(project, session, stage, &naming, out)?);
+            let brought = deliver::deliver(project, session, stage, &naming, out, cancel)?;
+            paths.extend(brought);
         }
         Ok(paths)
     }
@@ -416,13 +421,14 @@ impl Run {
     fn show_plan(&self, session: &Session<'_>) -> Outcome {
         let forecast = session.forecast()?;
         let why = session.why()?;
-        if self.json.is_some() {
-            return say(&ui::json::plan(&forecast, &why));
-        }
         let failed = why
             .iter()
             .any(|w| matches!(w.cause, Cause::Failed(_) | Cause::Blocked(_)));
-        say(&ui::text::plan(&forecast, &why, session))?;
+        say(&if self.json.is_some() {
+            ui::json::plan(&forecast, &why)
+        } else {
+            ui::text::plan(&forecast, &why, session)
+        })?;
         if failed {
             Err(Failure::Code(FAILED))
         } else {
@@ -431,9 +437,12 @@ impl Run {
     }
 }
 
-fn end(verdict: Verdict) -> Outcome {
+/// How a run ends: by its own verdict, by what became of its results, and by whether its report
+/// could be written.
+fn end(verdict: Verdict, delivered: Result<Vec<PathBuf>, Failure>, told: Outcome) -> Outcome {
+    delivered?;
     match verdict {
-        Verdict::Done => Ok(()),
+        Verdict::Done => told,
         Verdict::Failed => Err(Failure::Code(FAILED)),
         Verdict::Interrupted => Err(Failure::Code(INTERRUPTED)),
     }

@@ -133,7 +133,8 @@ pub trait Handle: Read + Write + Seek + Send + Sync + fmt::Debug {
 /// Every method: that of the call of the same meaning in POSIX.
 #[expect(clippy::missing_errors_doc, reason = "said once, for the trait")]
 pub trait Fs: Send + Sync + fmt::Debug {
-    /// Opens an existing file for reading.
+    /// Opens an existing file or folder for reading; a pipe, a device and a socket are refused
+    /// without waiting for them.
     fn open(&self, path: &Path) -> io::Result<Box<dyn Handle>>;
     /// Creates a file that must not exist, for reading and writing.
     fn create_new(&self, path: &Path) -> io::Result<Box<dyn Handle>>;
@@ -187,6 +188,30 @@ pub trait Fs: Send + Sync + fmt::Debug {
     fn canonicalize(&self, path: &Path) -> io::Result<PathBuf>;
 }
 
+/// Opens a regular file for reading; anything else is refused without waiting for it.
+///
+/// # Errors
+/// It cannot be opened, or is no regular file.
+pub fn open_file(fs: &dyn Fs, path: &Path) -> io::Result<Box<dyn Handle>> {
+    let file = fs.open(path)?;
+    match file.stat()?.kind {
+        FileKind::File => Ok(file),
+        kind => Err(not_regular(kind)),
+    }
+}
+
+/// The error for a path that is not what is expected of it: a regular file.
+pub fn not_regular(kind: FileKind) -> io::Error {
+    let (error, what) = match kind {
+        FileKind::Dir => (io::ErrorKind::IsADirectory, "a folder"),
+        FileKind::Symlink => (io::ErrorKind::InvalidInput, "a symbolic link"),
+        FileKind::File | FileKind::Other => {
+            (io::ErrorKind::InvalidInput, "a pipe, device or socket")
+        }
+    };
+    io::Error::new(error, format!("it is {what}, expected a regular file"))
+}
+
 /// Reads a whole file of at most `limit` bytes.
 ///
 /// # Errors
@@ -217,13 +242,19 @@ pub fn write_atomic(fs: &dyn Fs, path: &Path, bytes: &[u8]) -> io::Result<()> {
     let (Some(dir), Some(name)) = (path.parent(), path.file_name()) else {
         return Err(io::ErrorKind::InvalidInput.into());
     };
-    let mut temporary = OsString::from(".");
-    temporary.push(name);
-    let count = COUNT.fetch_add(1, Ordering::Relaxed);
-    temporary.push(format!(".{}-{count}", std::process::id()));
-    let temporary = dir.join(temporary);
-    let written = write_new(fs, &temporary, bytes).and_then(|()| fs.rename(&temporary, path));
-    if let Err(error) = written {
+    let (temporary, written) = loop {
+        let mut temporary = OsString::from(".");
+        temporary.push(name);
+        let count = COUNT.fetch_add(1, Ordering::Relaxed);
+        temporary.push(format!(".{}-{count}", std::process::id()));
+        let temporary = dir.join(temporary);
+        match write_new(fs, &temporary, bytes) {
+            // A killed process of the same number left it; numbers repeat in containers.
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+            written => break (temporary, written),
+        }
+    };
+    if let Err(error) = written.and_then(|()| fs.rename(&temporary, path)) {
         // Best effort: the error to report is the first one.
         let _ = fs.remove_file(&temporary);
         return Err(error);
