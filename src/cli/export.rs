@@ -140,26 +140,29 @@ impl Wanted<'_> {
     /// Why there is no result of the whole set, and what to do.
     fn not_done(&self, session: &Session<'_>) -> Result<Failure, Failure> {
         let stage = self.stage;
+        let whys = session.why()?;
         let mut to_do: BTreeMap<&str, usize> = BTreeMap::new();
         let mut failed = None;
-        let whys = session.why()?;
+        let mut blocked = None;
         for why in &whys {
             match &why.cause {
                 Cause::Failed(reason) => {
-                    failed = failed.or(Some(format!(
-                        "{} (stage {}): {reason}",
-                        why.item, why.stage
-                    )));
+                    let what = format!("{} (stage {}): {reason}", why.item, why.stage);
+                    failed.get_or_insert(what);
                 }
-                Cause::Blocked(_) => {}
+                Cause::Blocked(reason) => {
+                    blocked.get_or_insert(reason);
+                }
                 _ => *to_do.entry(&why.stage).or_default() += 1,
             }
         }
         let run = format!("pipeline run {stage}{}", self.flags);
-        if let (Some(failed), true) = (failed, to_do.is_empty()) {
+        if to_do.is_empty() {
+            let reason = failed.or_else(|| unusable(session));
+            let reason = reason.or_else(|| blocked.cloned()).unwrap_or_default();
             complain(
-                &format!("stage `{stage}` is not done: {}", failed.trim_start()),
-                Some(&format!("`{run}` says what else is wrong")),
+                &format!("stage `{stage}` is not done: {}", reason.trim_start()),
+                Some(&format!("`{run}` says all that is wrong")),
             );
         } else {
             let to_do: Vec<_> = to_do
@@ -371,6 +374,16 @@ impl Wanted<'_> {
             self.out.display()
         ))
     }
+}
+
+/// The first file that could not be read.
+fn unusable(session: &Session<'_>) -> Option<String> {
+    let intake = session.intake().into_values();
+    let mut files = intake.flat_map(|intake| intake.others);
+    files.find_map(|(file, status)| match status {
+        FileStatus::Failed { reason, .. } => Some(format!("{file}: {reason}")),
+        _ => None,
+    })
 }
 
 /// The result of one item among many: a file named after it, if there is one, with the ending of

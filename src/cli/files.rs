@@ -308,8 +308,8 @@ impl Put {
 
     /// As [`Put::commit`], in a turn that was taken before.
     pub(super) fn commit_in(mut self, turn: Turn) -> Outcome {
-        let cannot = || format!("cannot write in `{}`", self.dir.display());
         self.sync()?;
+        let cannot = || format!("cannot write in `{}`", self.dir.display());
         // A single file is whole without: it has one name or none.
         if self.staged > 1 {
             let complete = RealFs.create_new(&self.staging.path().join(COMPLETE));
