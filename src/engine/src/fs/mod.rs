@@ -233,12 +233,14 @@ pub fn read(fs: &dyn Fs, path: &Path, limit: u64) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
+/// Makes the names of temporary files differ.
+static COUNT: AtomicU64 = AtomicU64::new(0);
+
 /// Writes a file whole and durably: beside its place, synced, renamed over it, folder synced.
 ///
 /// # Errors
 /// A step failed; then the old content stands.
 pub fn write_atomic(fs: &dyn Fs, path: &Path, bytes: &[u8]) -> io::Result<()> {
-    static COUNT: AtomicU64 = AtomicU64::new(0);
     let (Some(dir), Some(name)) = (path.parent(), path.file_name()) else {
         return Err(io::ErrorKind::InvalidInput.into());
     };
@@ -381,5 +383,51 @@ pub(crate) fn gone_is_fine(result: io::Result<()>) -> io::Result<()> {
     match result {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
         result => result,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_killed_process_of_the_same_number_left_is_in_nobodys_way() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("x");
+        let count = COUNT.load(Ordering::Relaxed);
+        for count in count..count + 200 {
+            let left = format!(".x.{}-{count}", std::process::id());
+            std::fs::write(dir.path().join(left), "left").unwrap();
+        }
+        write_atomic(&RealFs, &path, b"new").unwrap();
+        assert_eq!(std::fs::read(path).unwrap(), b"new");
+    }
+
+    #[test]
+    fn only_regular_files_are_opened_as_files() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = |name: &str| dir.path().join(name);
+        std::fs::write(path("file"), "x").unwrap();
+        std::os::unix::fs::symlink("file", path("link")).unwrap();
+        let made = std::process::Command::new("mkfifo")
+            .arg(path("pipe"))
+            .status();
+        assert!(made.unwrap().success());
+        for name in ["file", "link"] {
+            open_file(&RealFs, &path(name)).unwrap();
+        }
+        for (path, reason) in [
+            (path(""), "it is a folder, expected a regular file"),
+            (path("pipe"), "it is a pipe, device or socket"),
+            ("/dev/null".into(), "it is a pipe, device or socket"),
+            (path("nothing"), "No such file"),
+        ] {
+            let error = open_file(&RealFs, &path).unwrap_err().to_string();
+            assert!(error.contains(reason), "{}: {error}", path.display());
+        }
+        // A folder is opened to be synced.
+        assert!(RealFs.open(dir.path()).is_ok());
+        assert!(RealFs.open(&path("pipe")).is_err());
+        assert!(RealFs.copy(&path("pipe"), &path("copy")).is_err());
     }
 }
