@@ -190,6 +190,15 @@ fn same_inode(one: &Stat, other: &Stat) -> bool {
     (one.dev, one.ino) == (other.dev, other.ino)
 }
 
+/// A path in a folder. In the present one it is a plain name, as the user wrote it.
+fn join(dir: &Path, name: &Path) -> PathBuf {
+    if dir == Path::new(".") {
+        name.to_owned()
+    } else {
+        dir.join(name)
+    }
+}
+
 /// Where a file that is asked for really goes.
 enum Place {
     /// To its own path. The mode of the file that is there, if there is one.
@@ -248,7 +257,7 @@ impl Put {
 
     /// Writes a file, `name` below the folder.
     pub(super) fn write(&mut self, name: &Path, bytes: &[u8]) -> Outcome {
-        let to = self.dir.join(name);
+        let to = join(&self.dir, name);
         let written = self.create(name)?.write_all(bytes);
         Ok(written.with_context(|| format!("cannot write `{}`", to.display()))?)
     }
@@ -265,7 +274,7 @@ impl Put {
         name: &Path,
         make: impl FnOnce(&Path) -> io::Result<T>,
     ) -> Result<T, Failure> {
-        let to = self.dir.join(name);
+        let to = join(&self.dir, name);
         let cannot = || format!("cannot write `{}`", to.display());
         let mode = match place(&to, self.device).with_context(cannot)? {
             Place::Here(mode) => mode,
@@ -317,6 +326,8 @@ impl Put {
             RealFs.sync_dir(self.staging.path()).with_context(cannot)?;
         }
         let moved = move_all(&self.staging.path().join(FILES), &self.dir);
+        // Within the turn: else another process could take what is half removed for a leftover.
+        let _ = remove_dir_all(&RealFs, self.staging.path());
         drop(turn);
         moved?;
         for put in std::mem::take(&mut self.elsewhere) {
@@ -329,7 +340,7 @@ impl Put {
     fn sync(&mut self) -> anyhow::Result<()> {
         let files = self.staging.path().join(FILES);
         let unsynced = std::mem::take(&mut self.unsynced);
-        let cannot = |name: &Path| format!("cannot write `{}`", self.dir.join(name).display());
+        let cannot = |name: &Path| format!("cannot write `{}`", join(&self.dir, name).display());
         let whole =
             unsynced.len() > MANY && RealFs.fs_kind(&self.dir).is_ok_and(|kind| kind.syncs_whole);
         if whole {
@@ -500,7 +511,7 @@ mod tests {
         let rows = [
             ("tune", ".wav", 255, "tune.wav"),
             ("a.b", ".wav", 7, "a.b.wav"),
-            ("abcdefghijklmnop", ".wav", 19, "abcdef~cb37ed7c.wav"),
+            ("abcdefghijklmnop", ".wav", 19, "abcdef~009e4383.wav"),
         ];
         for (stem, rest, most, name) in rows {
             assert_eq!(fit(stem, rest, most), name);
