@@ -153,12 +153,8 @@ impl Turn {
                 file => file,
             };
             let file = file.with_context(cannot)?;
-            let locked = match file.try_lock() {
-                // Without locks a folder is as safe as it was for one process at a time.
-                Err(_) => true,
-                Ok(locked) => locked,
-            };
-            if locked {
+            // Where the file system has no locks, nothing is waited for.
+            if file.try_lock().unwrap_or(true) {
                 let ours = file.stat().with_context(cannot)?;
                 // The process that held the lock removed the file after we had opened it. A file
                 // system that never gives a file the same number twice is not waited for.
