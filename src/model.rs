@@ -33,7 +33,8 @@ pub(crate) struct Header {
 
 /// Reads the header and checks that the file is whole.
 pub(crate) fn read_header(path: &Path) -> anyhow::Result<Header> {
-    let mut file = crate::cli::files::open(path)?;
+    let mut file = engine::fs::open_file(&engine::fs::RealFs, path)
+        .with_context(|| format!("cannot open `{}`", path.display()))?;
     let size = file.stat()?.size;
     let mut length = [0; 8];
     file.read_exact(&mut length)
