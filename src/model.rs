@@ -2,7 +2,6 @@
 //! (github.com/huggingface/safetensors, "Format") and the facts in it.
 
 use std::collections::BTreeMap;
-use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 
@@ -34,8 +33,9 @@ pub(crate) struct Header {
 
 /// Reads the header and checks that the file is whole.
 pub(crate) fn read_header(path: &Path) -> anyhow::Result<Header> {
-    let mut file = File::open(path).with_context(|| format!("cannot open `{}`", path.display()))?;
-    let size = file.metadata()?.len();
+    let mut file = engine::fs::open_file(&engine::fs::RealFs, path)
+        .with_context(|| format!("cannot open `{}`", path.display()))?;
+    let size = file.stat()?.size;
     let mut length = [0; 8];
     file.read_exact(&mut length)
         .context("shorter than its header")?;

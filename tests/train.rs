@@ -8,7 +8,9 @@
 mod common;
 
 use std::fs;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::Instant;
 
 use common::{Place, Said, kills, wav};
@@ -34,15 +36,10 @@ fn place() -> Option<Place> {
 }
 
 fn predict(place: &Place, more: &[&str]) -> Said {
-    let mut args = vec![
-        "run",
-        "predict",
-        "--json",
-        "--prompt",
-        "prompt.mid",
-        "--frames",
-        "40",
-    ];
+    let mut args = vec!["run", "predict", "--json", "--frames", "40"];
+    if !more.contains(&"--prompt") {
+        args.extend(["--prompt", "prompt.mid"]);
+    }
     args.extend(more);
     place.run(&args)
 }
@@ -109,6 +106,78 @@ fn trains_once_and_predicts_by_seed() {
     let flac = predict(&place, &["--seed", "1", "--set", "predict.format=flac"]).expect(0);
     assert_eq!(flac.executed(), ["predict finish"]);
     assert_eq!(sounds(&place, "flac").len(), 1);
+}
+
+/// Inode and time of the last change of every file below a folder.
+fn states(dir: &Path, all: &mut Vec<(PathBuf, u64, i64)>) {
+    for entry in fs::read_dir(dir).unwrap().flatten() {
+        let meta = entry.metadata().unwrap();
+        if meta.is_dir() {
+            states(&entry.path(), all);
+        }
+        all.push((entry.path(), meta.ino(), meta.ctime_nsec()));
+    }
+    all.sort();
+}
+
+#[test]
+fn results_are_named_and_left_alone() {
+    let Some(place) = place() else { return };
+    predict(&place, &["--out", "tune.wav"]).expect(0);
+    for name in ["tune.wav", "tune.json", "tune.png"] {
+        assert!(place.path(name).is_file(), "{name}");
+    }
+
+    // A run that finds everything in place writes nothing, so that it may be read-only.
+    predict(&place, &[]).expect(0);
+    fs::write(place.path("out/train/mine.txt"), "mine").unwrap();
+    let (mut before, mut after) = (Vec::new(), Vec::new());
+    states(&place.path("out"), &mut before);
+    let again = predict(&place, &[]).expect(0);
+    assert_eq!(again.executed(), [""; 0]);
+    states(&place.path("out"), &mut after);
+    assert_eq!(before, after);
+
+    // What is brought back does not touch what the user keeps beside it.
+    fs::write(place.path("out/train/history.csv"), "damaged").unwrap();
+    predict(&place, &[]).expect(0);
+    assert!(place.path("out/train/mine.txt").is_file());
+    let history = fs::read(place.path("out/train/history.csv")).unwrap();
+    assert_ne!(history, b"damaged");
+
+    // Names as long as a disk takes, and prompts that differ in their endings.
+    let long = "p".repeat(251) + ".mid";
+    fs::create_dir(place.path("prompts")).unwrap();
+    fs::copy(place.path("prompt.mid"), place.path("prompts").join(long)).unwrap();
+    fs::write(place.path("prompts/x.wav"), wav(220.0, 3.0, "x")).unwrap();
+    fs::create_dir(place.path("prompts/sub")).unwrap();
+    fs::write(place.path("prompts/sub/x.wav"), wav(330.0, 3.0, "x")).unwrap();
+    predict(&place, &["--prompt", "prompts", "--out", "many"]).expect(0);
+    let names: Vec<String> = fs::read_dir(place.path("many"))
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect();
+    assert_eq!(names.len(), 9, "{names:?}");
+    let longest = names.iter().filter(|name| name.starts_with("ppp"));
+    assert!(longest.clone().all(|name| name.len() <= 255));
+    assert_eq!(longest.count(), 3, "{names:?}");
+}
+
+#[test]
+fn a_pipe_among_the_results_is_refused() {
+    let Some(place) = place() else { return };
+    place.json("train").expect(0);
+    let history = place.path("out/train/history.csv");
+    fs::remove_file(&history).unwrap();
+    let made = Command::new("mkfifo").arg(&history).status().unwrap();
+    assert!(made.success());
+    let said = place.json("train").expect(1);
+    assert!(
+        said.err
+            .contains("cannot write `out/train/history.csv`: it is a pipe"),
+        "{}",
+        said.err
+    );
 }
 
 #[test]

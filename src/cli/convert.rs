@@ -1,15 +1,14 @@
 //! `pipeline convert`: scores into each other, sound and scores into WAV or FLAC.
 
-use std::fs::File;
 use std::io::{BufWriter, Read, Seek, Write};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail};
 use audio::{Container, Decoder, PcmSpec, PcmWriter, SampleFormat};
 use clap::{Args, ValueEnum};
-use engine::fs::Fs;
-use stage_core::{Context, Digest, Input, ItemInput, Output, SOURCE_FILE, Stage, Tree};
+use stage_core::{Cancel, Context, Digest, Input, ItemInput, Output, SOURCE_FILE, Stage, Tree};
 
+use super::files::{self, Put, split};
 use super::{Failure, Outcome, say};
 
 /// How samples are stored.
@@ -76,8 +75,9 @@ impl Convert {
         let limit = score::limits::MAX_TEXT;
         let shown = self.input.display();
         let mut bytes = Vec::new();
-        File::open(&self.input)
-            .and_then(|file| file.take(limit + 1).read_to_end(&mut bytes))
+        files::open(&self.input)?
+            .take(limit + 1)
+            .read_to_end(&mut bytes)
             .with_context(|| format!("cannot read `{shown}`"))?;
         if bytes.len() as u64 > limit {
             bail!("`{shown}` is larger than {limit} bytes, the most that is read of a score");
@@ -87,46 +87,39 @@ impl Convert {
 
     fn is_score(&self) -> anyhow::Result<bool> {
         let mut head = Vec::new();
-        File::open(&self.input)
-            .and_then(|file| file.take(4096).read_to_end(&mut head))
+        files::open(&self.input)?
+            .take(4096)
+            .read_to_end(&mut head)
             .with_context(|| format!("cannot read `{}`", self.input.display()))?;
         Ok(score::sniff(&head).is_some())
     }
 
-    fn score(&self, write: fn(&score::Score) -> score::Result<Vec<u8>>) -> anyhow::Result<()> {
+    fn score(&self, write: fn(&score::Score) -> score::Result<Vec<u8>>) -> Outcome {
         let score = score::read(&self.read()?)
             .with_context(|| format!("`{}` cannot be read as a score", self.input.display()))?;
         for warning in &score.warnings {
             super::complain_softly(warning);
         }
-        let bytes = write(&score)?;
-        engine::fs::write_atomic(&engine::fs::RealFs, &self.output, &bytes)
-            .with_context(|| format!("cannot write `{}`", self.output.display()))
+        let bytes = write(&score).map_err(anyhow::Error::new)?;
+        files::write(&self.output, &bytes)
     }
 
-    fn sound(&self, container: Container) -> anyhow::Result<()> {
-        let dir = self.output.parent().filter(|p| !p.as_os_str().is_empty());
-        let work = tempfile::Builder::new()
-            .prefix(".convert-")
-            .tempdir_in(dir.unwrap_or(Path::new(".")))
-            .with_context(|| format!("cannot write beside `{}`", self.output.display()))?;
-        let source = if self.is_score()? {
-            self.play(work.path())?
+    fn sound(&self, container: Container) -> Outcome {
+        let is_score = self.is_score()?;
+        let (dir, name) = split(&self.output)?;
+        let mut put = Put::into(dir, &Cancel::default())?;
+        let source = if is_score {
+            self.play(&put.work()?)?
         } else {
             self.input.clone()
         };
-        let done = work.path().join("done");
-        let file = File::create(&done)?;
-        let mut writer = BufWriter::new(file);
+        let mut writer = BufWriter::new(put.create(name.as_ref())?);
         self.transcode(&source, container, &mut writer)
             .with_context(|| format!("cannot convert `{}`", self.input.display()))?;
         writer
-            .into_inner()
-            .map_err(std::io::IntoInnerError::into_error)?
-            .sync_all()?;
-        let fs = engine::fs::RealFs;
-        fs.rename(&done, &self.output)
-            .with_context(|| format!("cannot write `{}`", self.output.display()))
+            .flush()
+            .with_context(|| format!("cannot write `{}`", self.output.display()))?;
+        put.commit()
     }
 
     /// Plays the score into a WAV file of 32-bit floats in `work`.
@@ -136,7 +129,7 @@ impl Convert {
             format: audio::WavFormat::F32,
             ..stage_render::Render::default()
         };
-        let size = std::fs::metadata(&self.input)?.len();
+        let size = files::open(&self.input)?.stat()?.size;
         let digest = Digest::of(&[]);
         let item = ItemInput {
             source: digest,

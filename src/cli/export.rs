@@ -1,24 +1,33 @@
 //! `pipeline export`: copies a result out of the cache.
 
+use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 
 use clap::Args;
+use engine::config::nearest;
 use engine::store::Artifact;
-use engine::{Project, Session};
-use stage_core::Cancel;
+use engine::{Cause, FileStatus, Item, Project, Session, State};
+use stage_core::{Cancel, Part, Tree};
 
+use super::deliver::{Content, Piece, bring, fail, objects};
+use super::files::{MAX_NAME, fit, split};
 use super::setup::View;
-use super::{FAILED, Failure, Global, Outcome, say};
+use super::{FAILED, Failure, Global, Outcome, complain, complain_softly, say};
 
 /// Copy a stage's result out of the cache
 #[derive(Debug, Args)]
 #[command(after_help = "\
+Only what is up to date is copied: if anything of it is stale, nothing is written. The items of
+several sources go into a folder per source.
+
 Examples:
   pipeline export dataset --out exported          the data set, as a folder
   pipeline export decode song.mp3 --out song.wav  one item's only file, under this name
-  pipeline export featurize --out shards          every item, a file or folder each")]
+  pipeline export featurize --out shards          every item, a file or folder each
+  pipeline export featurize@prompt tune.mid --prompt tune.mid --out tune.parquet
+                                                  the prompt's item, not the corpus's")]
 pub(crate) struct Export {
-    /// The stage
+    /// The stage, or STAGE@SOURCE for the items of one source
     stage: String,
     /// One item of it, by its path in the source
     item: Option<String>,
@@ -29,122 +38,375 @@ pub(crate) struct Export {
     view: View,
 }
 
+/// What is asked for: a stage, maybe the items of one source, maybe one item.
+struct Wanted<'a> {
+    stage: &'a str,
+    source: Option<&'a str>,
+    item: Option<&'a str>,
+    out: &'a Path,
+    /// Options that a run needs to make the same.
+    flags: String,
+}
+
 impl Export {
     pub(crate) fn execute(self, global: &Global) -> Outcome {
-        let view = self.view.clone();
-        let (project, request) = view.open(global, vec![self.stage.clone()])?;
-        let session = Session::prepare(&project, request, &Cancel::default())?;
-        let written = match &self.item {
-            None => match session.artifact(&self.stage) {
-                Some(artifact) => copy_out(&project, artifact, &self.out)?,
-                None => self.all_items(&project, &session)?,
-            },
-            Some(item) => {
-                let items = session.item_artifacts(&self.stage);
-                let found = items.iter().find(|(_, name, _)| name == item);
-                let Some((_, _, artifact)) = found else {
-                    return Err(self.missing(&items.iter().map(|i| i.1).collect::<Vec<_>>()));
-                };
-                copy_out(&project, artifact, &self.out)?
-            }
+        let (stage, source) = match self.stage.split_once('@') {
+            Some((stage, source)) => (stage, Some(source)),
+            None => (self.stage.as_str(), None),
         };
+        let view = self.view.clone();
+        let (project, request) = view.open(global, vec![stage.to_owned()])?;
+        let session = Session::prepare(&project, request, &Cancel::default())?;
+        let wanted = Wanted {
+            stage,
+            source,
+            item: self.item.as_deref(),
+            out: &self.out,
+            flags: self.view.flags(),
+        };
+        if let Some(source) = source {
+            wanted.check_source(&session, source, &self.view)?;
+        }
+        let graph = session.graph();
+        let makes_one = graph
+            .stage(stage)
+            .is_some_and(|index| graph.stages[index].has(Part::Whole));
+        if self.item.is_none() && makes_one {
+            wanted.whole(&project, &session)
+        } else {
+            wanted.items(&project, &session)
+        }
+    }
+}
+
+impl Wanted<'_> {
+    /// Refuses a source whose items the stage cannot have.
+    fn check_source(&self, session: &Session<'_>, source: &str, view: &View) -> Outcome {
+        let (graph, stage) = (session.graph(), self.stage);
+        let sources = graph
+            .stage(stage)
+            .map(|index| graph.sources_of_items(index));
+        let sources = sources.unwrap_or_default();
+        let names: Vec<&str> = sources
+            .iter()
+            .map(|index| graph.sources[*index].name.as_str())
+            .collect();
+        let Some(index) = graph.source(source).filter(|index| sources.contains(index)) else {
+            let hint = match nearest(source, &names) {
+                Some(near) => format!("did you mean `{stage}@{near}`?"),
+                None if names.is_empty() => format!("leave out `@{source}`"),
+                None => format!("it has items of {}", names.join(", ")),
+            };
+            return Err(Failure::Usage(
+                format!("stage `{stage}` has no items of a source `{source}`"),
+                Some(hint),
+            ));
+        };
+        if graph.sources[index].path.is_none() && !view.binds(source) {
+            return Err(Failure::Usage(
+                format!("source `{source}` is not bound"),
+                Some(format!("give `--{source} FILE`")),
+            ));
+        }
+        if self.item.is_none()
+            && graph
+                .stage(stage)
+                .is_some_and(|i| graph.stages[i].has(Part::Whole))
+        {
+            return Err(Failure::Usage(
+                format!("stage `{stage}` makes one result of all its sources"),
+                Some(format!("leave out `@{source}`, or name an item")),
+            ));
+        }
+        Ok(())
+    }
+
+    /// The result of the whole set.
+    fn whole(&self, project: &Project, session: &Session<'_>) -> Outcome {
+        let Some(artifact) = session.artifact(self.stage) else {
+            return Err(self.not_done(session)?);
+        };
+        let (dir, pieces) = self.places_of(artifact)?;
+        bring(
+            &objects(project),
+            &dir,
+            &pieces,
+            &Cancel::default(),
+            &mut fail,
+        )?;
+        self.say_written(pieces.len())
+    }
+
+    /// Why there is no result of the whole set, and what to do.
+    fn not_done(&self, session: &Session<'_>) -> Result<Failure, Failure> {
+        let stage = self.stage;
+        let whys = session.why()?;
+        let mut to_do: BTreeMap<&str, usize> = BTreeMap::new();
+        let mut failed = None;
+        let mut blocked = None;
+        for why in &whys {
+            match &why.cause {
+                Cause::Failed(reason) => {
+                    let what = format!("{} (stage {}): {reason}", why.item, why.stage);
+                    failed.get_or_insert(what);
+                }
+                Cause::Blocked(reason) => {
+                    blocked.get_or_insert(reason);
+                }
+                _ => *to_do.entry(&why.stage).or_default() += 1,
+            }
+        }
+        let run = format!("pipeline run {stage}{}", self.flags);
+        if to_do.is_empty() {
+            let reason = failed.or_else(|| unusable(session));
+            let reason = reason.or_else(|| blocked.cloned()).unwrap_or_default();
+            complain(
+                &format!("stage `{stage}` is not done: {}", reason.trim_start()),
+                Some(&format!("`{run}` says all that is wrong")),
+            );
+        } else {
+            let to_do: Vec<_> = to_do
+                .iter()
+                .map(|(name, n)| format!("{name} {n}"))
+                .collect();
+            complain(
+                &format!(
+                    "stage `{stage}` is not up to date; actions to do: {}",
+                    to_do.join(", ")
+                ),
+                Some(&format!(
+                    "`{run}` does them; `pipeline status --why {stage}{}` says why",
+                    self.flags
+                )),
+            );
+        }
+        Ok(Failure::Code(FAILED))
+    }
+
+    /// One item, or all of them.
+    fn items(&self, project: &Project, session: &Session<'_>) -> Outcome {
+        let mut items = session.items_of(self.stage);
+        items.retain(|item| self.source.is_none_or(|source| source == item.source));
+        match self.item {
+            Some(name) => self.one_item(project, &items, name),
+            None => self.all_items(project, session, &items),
+        }
+    }
+
+    fn one_item(&self, project: &Project, items: &[Item<'_>], name: &str) -> Outcome {
+        let stage = self.stage;
+        let named: Vec<&Item<'_>> = items.iter().filter(|item| item.name == name).collect();
+        let Some(first) = named.first() else {
+            let names: Vec<&str> = items.iter().map(|item| item.name).collect();
+            let hint = match (nearest(name, &names), names.first()) {
+                (Some(near), _) => format!("did you mean `{near}`?"),
+                (None, Some(first)) => {
+                    format!("there are {}, the first is `{first}`", names.len())
+                }
+                (None, None) => format!("leave it out: pipeline export {stage}"),
+            };
+            return Err(Failure::Usage(
+                format!("stage `{stage}` has no item `{name}`"),
+                Some(hint),
+            ));
+        };
+        let same = |item: &&Item<'_>| item.artifact.is_some() && item.artifact == first.artifact;
+        if !named.iter().skip(1).all(same) {
+            let sources: Vec<&str> = named.iter().map(|item| item.source).collect();
+            let ways = sources.iter().map(|source| format!("`{stage}@{source}`"));
+            return Err(Failure::Usage(
+                format!(
+                    "stage `{stage}` has an item `{name}` of each of the sources {}",
+                    sources.join(", ")
+                ),
+                Some(format!(
+                    "say which: {}",
+                    ways.collect::<Vec<_>>().join(" or ")
+                )),
+            ));
+        }
+        let Some(artifact) = first.artifact else {
+            let hint = format!("`pipeline run {stage}{}` does it", self.flags);
+            match first.state {
+                State::Failed(engine::Failure { reason, .. }) | State::Blocked(reason) => complain(
+                    &format!("item `{name}` of stage `{stage}` failed: {reason}"),
+                    None,
+                ),
+                _ => complain(
+                    &format!("item `{name}` of stage `{stage}` is not up to date"),
+                    Some(&hint),
+                ),
+            }
+            return Err(Failure::Code(FAILED));
+        };
+        let (dir, pieces) = self.places_of(artifact)?;
+        bring(
+            &objects(project),
+            &dir,
+            &pieces,
+            &Cancel::default(),
+            &mut fail,
+        )?;
+        self.say_written(pieces.len())
+    }
+
+    fn all_items(&self, project: &Project, session: &Session<'_>, items: &[Item<'_>]) -> Outcome {
+        let stage = self.stage;
+        let open: Vec<_> = items.iter().filter(|i| !i.state.is_settled()).collect();
+        if let Some(first) = open.first() {
+            complain(
+                &format!(
+                    "stage `{stage}` is not up to date; {} of {} items are to be done, the first is `{}`",
+                    open.len(),
+                    items.len(),
+                    first.name
+                ),
+                Some(&format!(
+                    "`pipeline run {stage}{}` does it; an item that is done can be exported by its name",
+                    self.flags
+                )),
+            );
+            return Err(Failure::Code(FAILED));
+        }
+        let done: Vec<(&Item<'_>, &Artifact)> = items
+            .iter()
+            .filter_map(|item| Some((item, item.artifact?)))
+            .collect();
+        let mut all = self.complain_of_failures(session);
+        if done.is_empty() {
+            complain(&format!("stage `{stage}` has no item to export"), None);
+            return Err(Failure::Code(FAILED));
+        }
+        let mut sources: Vec<&str> = done.iter().map(|(item, _)| item.source).collect();
+        sources.dedup();
+        let several = sources.len() > 1;
+        let mut pieces = Vec::new();
+        // Piece → its item.
+        let mut owners = Vec::new();
+        let mut taken: HashMap<PathBuf, &str> = HashMap::new();
+        for (item, artifact) in &done {
+            let mut folder = PathBuf::new();
+            if several {
+                folder.push(item.source);
+            }
+            for piece in item_pieces(&folder, item.name, &artifact.tree()) {
+                if let Some(other) = taken.insert(piece.name.clone(), item.name) {
+                    complain(
+                        &format!(
+                            "`{}` and `{other}` would both be written to `{}`",
+                            item.name,
+                            self.out.join(&piece.name).display()
+                        ),
+                        Some("export one of them by its name, into another folder"),
+                    );
+                    all = false;
+                    continue;
+                }
+                pieces.push(piece);
+                owners.push(item.name);
+            }
+        }
+        let mut failed = 0;
+        let mut complain_of = |index: usize, failure: Failure| {
+            let item = owners.get(index).copied().unwrap_or_default();
+            failed += 1;
+            failure.complain_of(&format!("item `{item}`"))
+        };
+        bring(
+            &objects(project),
+            self.out,
+            &pieces,
+            &Cancel::default(),
+            &mut complain_of,
+        )?;
+        self.say_written(pieces.len() - failed)?;
+        if all && failed == 0 {
+            Ok(())
+        } else {
+            Err(Failure::Code(FAILED))
+        }
+    }
+
+    /// Names the files of which there is no item because they failed. Says whether the set counts as
+    /// whole without them.
+    fn complain_of_failures(&self, session: &Session<'_>) -> bool {
+        let mut whole = true;
+        for (source, intake) in session.intake() {
+            if self.source.is_some_and(|wanted| wanted != source) {
+                continue;
+            }
+            let graph = session.graph();
+            let strict = graph
+                .source(&source)
+                .is_some_and(|index| graph.sources[index].on_bad == engine::config::OnBad::Fail);
+            for (file, status) in &intake.others {
+                if let FileStatus::Failed { reason, .. } = status {
+                    complain_softly(&format!("left out: {file}: {reason}"));
+                    whole &= !strict;
+                }
+            }
+        }
+        whole
+    }
+
+    /// Where the files of a single artifact go: the folder, and the names in it. If there is one
+    /// file, and `--out` does not name a folder, it is the name of that file.
+    fn places_of(&self, artifact: &Artifact) -> Result<(PathBuf, Vec<Piece>), Failure> {
+        let tree = artifact.tree();
+        let mut files = tree.files();
+        if let (Some((_, entry)), None) = (files.next(), files.next())
+            && !self.out.is_dir()
+            && (self.out.extension().is_some() || self.out.symlink_metadata().is_ok())
+        {
+            let (dir, name) = split(self.out)?;
+            let piece = Piece {
+                name: name.into(),
+                content: Content::Object(*entry),
+            };
+            return Ok((dir.to_owned(), vec![piece]));
+        }
+        Ok((self.out.to_owned(), folder_pieces(Path::new(""), &tree)))
+    }
+
+    fn say_written(&self, files: usize) -> Outcome {
         say(&format!(
-            "{written} file(s) written to {}\n",
+            "{files} file(s) written to {}\n",
             self.out.display()
         ))
     }
-
-    fn all_items(&self, project: &Project, session: &Session<'_>) -> Result<usize, Failure> {
-        let items = session.item_artifacts(&self.stage);
-        if items.is_empty() {
-            return Err(self.missing(&[]));
-        }
-        let mut written = 0;
-        for (_, name, artifact) in items {
-            written += copy_out(project, artifact, &self.place_of(name, artifact))?;
-        }
-        Ok(written)
-    }
-
-    /// Where the result of one item among all goes: a file named after it, if there is one, with
-    /// the ending of what it now is; else a folder.
-    fn place_of(&self, item: &str, artifact: &Artifact) -> PathBuf {
-        let tree = artifact.tree();
-        let mut names = tree.files().map(|(name, _)| name);
-        match (names.next(), names.next()) {
-            (Some(only), None) => {
-                let extension = Path::new(only).extension().unwrap_or_default();
-                self.out
-                    .join(format!("{item}.{}", extension.to_string_lossy()))
-            }
-            _ => self.out.join(item),
-        }
-    }
-
-    fn missing(&self, items: &[&str]) -> Failure {
-        let stage = &self.stage;
-        match &self.item {
-            Some(item) if !items.is_empty() => Failure::Usage(
-                format!("stage `{stage}` has no finished item `{item}`"),
-                Some(match engine::config::nearest(item, items) {
-                    Some(near) => format!("did you mean `{near}`?"),
-                    None => format!("there are {}, the first is `{}`", items.len(), items[0]),
-                }),
-            ),
-            _ => {
-                super::complain(
-                    &format!("stage `{stage}` has nothing to export yet"),
-                    Some(&format!("`pipeline run {stage}` makes it")),
-                );
-                Failure::Code(FAILED)
-            }
-        }
-    }
 }
 
-/// Copies the files of an artifact to `out`: a folder, or, if there is one file and `out` has an
-/// extension, that file. Existing files are replaced whole or not at all.
-pub(crate) fn copy_out(
-    project: &Project,
-    artifact: &Artifact,
-    out: &Path,
-) -> Result<usize, Failure> {
-    let tree = artifact.tree();
-    let result_files: Vec<_> = tree.files().collect();
-    let single = result_files.len() == 1 && out.extension().is_some() && !out.is_dir();
-    for (name, entry) in &result_files {
-        let to = if single {
-            out.to_owned()
-        } else {
-            out.join(name)
-        };
-        let from = project.store.checked_path(entry)?;
-        place_copy(project, &from, &to)?;
-    }
-    Ok(result_files.len())
+/// The first file that could not be read.
+fn unusable(session: &Session<'_>) -> Option<String> {
+    let intake = session.intake().into_values();
+    let mut files = intake.flat_map(|intake| intake.others);
+    files.find_map(|(file, status)| match status {
+        FileStatus::Failed { reason, .. } => Some(format!("{file}: {reason}")),
+        _ => None,
+    })
 }
 
-/// Copies `from` (sharing blocks where the file system can) beside `to`, then renames it there.
-pub(crate) fn place_copy(project: &Project, from: &Path, to: &Path) -> Result<(), Failure> {
-    let fail = |error: std::io::Error| {
-        Failure::Other(
-            anyhow::Error::new(error).context(format!("cannot write `{}`", to.display())),
-        )
+/// The result of one item among many: a file named after it, if there is one, with the ending of
+/// what it now is; else a folder.
+fn item_pieces(folder: &Path, item: &str, tree: &Tree) -> Vec<Piece> {
+    let path = folder.join(item);
+    let mut files = tree.files();
+    let (Some((only, entry)), None) = (files.next(), files.next()) else {
+        return folder_pieces(&path, tree);
     };
-    let dir = to
-        .parent()
-        .filter(|p| !p.as_os_str().is_empty())
-        .unwrap_or(Path::new("."));
-    let fs = &*project.fs;
-    engine::fs::create_dir_all(fs, dir).map_err(fail)?;
-    let name = to.file_name().unwrap_or_default().to_string_lossy();
-    let temporary = dir.join(format!(".{name}.{}", std::process::id()));
-    let copied = fs
-        .copy(from, &temporary)
-        .and_then(|_| fs.set_mode(&temporary, 0o644))
-        .and_then(|()| fs.rename(&temporary, to));
-    if copied.is_err() {
-        let _ = fs.remove_file(&temporary);
-    }
-    copied.map_err(fail)
+    let extension = Path::new(only).extension().unwrap_or_default();
+    let rest = format!(".{}", extension.to_string_lossy());
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    vec![Piece {
+        name: path.with_file_name(fit(&name, &rest, MAX_NAME)),
+        content: Content::Object(*entry),
+    }]
+}
+
+fn folder_pieces(folder: &Path, tree: &Tree) -> Vec<Piece> {
+    let piece = |(name, entry): (&String, &stage_core::Entry)| Piece {
+        name: folder.join(name),
+        content: Content::Object(*entry),
+    };
+    tree.files().map(piece).collect()
 }

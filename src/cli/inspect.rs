@@ -1,14 +1,13 @@
 //! `pipeline inspect`: says what a file is, by its contents.
 
-use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, bail};
+use anyhow::{Context, anyhow, bail};
 use clap::Args;
 use serde_json::{Map, Value, json};
 
-use super::{Outcome, picture, say};
+use super::{Outcome, files, picture, say};
 
 /// Say what a file is: audio, score, shard, segment, data set
 #[derive(Debug, Args)]
@@ -51,18 +50,20 @@ impl Inspect {
 }
 
 impl Inspect {
-    fn draw(&self, to: &Path, value: &Value) -> anyhow::Result<()> {
+    fn draw(&self, to: &Path, value: &Value) -> Outcome {
         let title = self.file.file_name().unwrap_or_default().to_string_lossy();
         let bytes = match value["type"].as_str() {
             Some("shard") => picture::of_shard(&self.file, &title)?,
             Some("audio") => picture::of_sound(&self.file, &title)?,
-            kind => bail!(
-                "a {} has no spectrogram: `pipeline convert` plays scores",
-                kind.unwrap_or("file of this kind")
-            ),
+            kind => {
+                return Err(anyhow!(
+                    "a {} has no spectrogram: `pipeline convert` plays scores",
+                    kind.unwrap_or("file of this kind")
+                )
+                .into());
+            }
         };
-        engine::fs::write_atomic(&engine::fs::RealFs, to, &bytes)
-            .with_context(|| format!("cannot write `{}`", to.display()))
+        files::write(to, &bytes)
     }
 }
 
@@ -76,8 +77,8 @@ fn describe(path: &Path) -> anyhow::Result<Value> {
         bail!("`{shown}` is a folder, and no data set: it has no manifest.json");
     }
     let mut head = Vec::new();
-    let file = File::open(path).with_context(|| format!("cannot open `{shown}`"))?;
-    let size = file.metadata()?.len();
+    let file = files::open(path)?;
+    let size = file.stat()?.size;
     file.take(4096)
         .read_to_end(&mut head)
         .with_context(|| format!("cannot read `{shown}`"))?;
@@ -118,8 +119,9 @@ fn sound(path: &Path) -> anyhow::Result<Value> {
 fn read_score(path: &Path) -> anyhow::Result<score::Score> {
     let shown = path.display();
     let mut bytes = Vec::new();
-    File::open(path)
-        .and_then(|file| file.take(MAX_SCORE + 1).read_to_end(&mut bytes))
+    files::open(path)?
+        .take(MAX_SCORE + 1)
+        .read_to_end(&mut bytes)
         .with_context(|| format!("cannot read `{shown}`"))?;
     if bytes.len() as u64 > MAX_SCORE {
         bail!("`{shown}` is larger than {MAX_SCORE} bytes, the most that is read of a score");

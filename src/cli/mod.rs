@@ -6,6 +6,7 @@ mod convert;
 mod deliver;
 mod doctor;
 mod export;
+pub(crate) mod files;
 mod gc;
 mod graph;
 mod init;
@@ -25,6 +26,7 @@ use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
 use engine::EngineError;
+use stage_core::Digest;
 
 pub(crate) use deliver::Naming;
 
@@ -152,6 +154,33 @@ impl From<io::Error> for Failure {
     }
 }
 
+impl Failure {
+    /// The object of the cache that is damaged or missing, if that is what failed.
+    fn lost_object(&self) -> Option<Digest> {
+        match self {
+            Self::Engine(EngineError::Store(error)) => error.lost_object(),
+            _ => None,
+        }
+    }
+
+    /// Says what is wrong with one thing of many, for a command that goes on with the others.
+    ///
+    /// # Errors
+    /// The failure itself, if all has been said and the command must end.
+    fn complain_of(self, what: &str) -> Outcome {
+        match self {
+            Self::Code(_) => return Err(self),
+            Self::Engine(error) => {
+                let text = format!("{what}: {}", engine::chain(&error));
+                complain(&text, error.hint().as_deref());
+            }
+            Self::Other(error) => complain(&format!("{what}: {error:#}"), None),
+            Self::Usage(message, hint) => complain(&format!("{what}: {message}"), hint.as_deref()),
+        }
+        Ok(())
+    }
+}
+
 /// Result of a command.
 pub(crate) type Outcome = Result<(), Failure>;
 
@@ -217,9 +246,6 @@ fn report(failure: &Failure) -> u8 {
             if error.is_usage() { USAGE } else { FAILED }
         }
         Failure::Other(error) => {
-            if is_broken_pipe(error) {
-                return 0;
-            }
             complain(&format!("{error:#}"), None);
             FAILED
         }
@@ -228,12 +254,6 @@ fn report(failure: &Failure) -> u8 {
             USAGE
         }
     }
-}
-
-fn is_broken_pipe(error: &anyhow::Error) -> bool {
-    error
-        .downcast_ref::<io::Error>()
-        .is_some_and(|e| e.kind() == io::ErrorKind::BrokenPipe)
 }
 
 /// Says what is wrong on standard error.
@@ -246,12 +266,17 @@ pub(crate) fn complain(message: &str, hint: Option<&str>) {
     let _ = io::stderr().write_all(text.as_bytes());
 }
 
-/// Writes to standard output.
+/// Writes to standard output. That its reader has gone is no failure, as for `| head`: the command
+/// goes on, and its exit code says how its work ended.
 pub(crate) fn say(text: &str) -> Result<(), Failure> {
     let mut out = io::stdout().lock();
-    out.write_all(text.as_bytes())?;
-    out.flush()?;
-    Ok(())
+    let written = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+    match written {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(anyhow::Error::new(error)
+            .context("cannot write to standard output")
+            .into()),
+        _ => Ok(()),
+    }
 }
 
 /// Warns on standard error.

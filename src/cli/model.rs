@@ -4,6 +4,7 @@
 //! prompt is prepared as the data was, whatever today's pipeline.toml says, or where there is none.
 
 use std::fmt::Write;
+use std::io::Read;
 use std::path::Path;
 
 use anyhow::{Context, anyhow};
@@ -12,7 +13,7 @@ use engine::{Config, Project};
 use serde_json::Value;
 use stage_core::{Digest, Entry, Registry, Tree};
 
-use super::Failure;
+use super::{Failure, complain_softly};
 
 /// The model in a training's artifact: the best by validation, and the last.
 const BEST: &str = stage_train::MODEL;
@@ -69,7 +70,17 @@ pub(crate) fn find(project: &Project, train: &str, choice: &Choice) -> Result<Fo
                 .flatten();
             let entry = last.or_else(|| tree.get(BEST)).copied();
             let entry = entry.with_context(|| format!("stage `{train}` left no model"))?;
-            (store.checked_path(&entry)?, entry)
+            match store.checked_path(&entry) {
+                // With its record withdrawn another one is the newest.
+                Err(error) if store.forget_lost(&error).unwrap_or(false) => {
+                    complain_softly(&format!(
+                        "a model of `{train}` is damaged or missing in the cache: object {}",
+                        entry.digest
+                    ));
+                    return find(project, train, choice);
+                }
+                path => (path?, entry),
+            }
         }
     };
     let header = crate::model::read_header(&path)
@@ -110,7 +121,9 @@ fn newest(project: &Project, train: &str) -> Result<Artifact, Failure> {
 
 /// Copies a model file into the store.
 fn import(store: &Store, path: &Path) -> Result<Entry, Failure> {
-    let bytes = std::fs::read(path)
+    let mut bytes = Vec::new();
+    super::files::open(path)?
+        .read_to_end(&mut bytes)
         .with_context(|| format!("cannot read the model `{}`", path.display()))?;
     Ok(store.import_bytes(&bytes)?)
 }

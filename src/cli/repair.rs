@@ -72,7 +72,7 @@ impl Repair {
     pub(crate) fn execute(self, global: &Global) -> Outcome {
         let project = global.project(&[])?;
         let cancel = Cancel::default();
-        on_interrupt(&cancel);
+        on_interrupt(&cancel, &project.store);
         let prompt = self.prompt.iter();
         let request = Request {
             bindings: prompt

@@ -1,15 +1,17 @@
 //! `pipeline run`: does what is stale.
 
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
 use clap::{Args, ValueEnum};
 use engine::config::{NodeId, StageDef};
+use engine::store::Store;
 use engine::{Cause, Config, Project, Request, Session, Setting, Settled, Sources, Verdict};
 use serde_json::Value;
 use stage_core::{Cancel, DeviceChoice};
 
 use super::model::{self, Choice};
-use super::{FAILED, Failure, Global, INTERRUPTED, Outcome, deliver, say};
+use super::{FAILED, Failure, Global, INTERRUPTED, Outcome, complain_softly, deliver, say};
 use crate::ui;
 
 /// Name of the stage that uses a model in a graph made from one.
@@ -109,7 +111,7 @@ impl Run {
             }
         };
         let cancel = Cancel::default();
-        on_interrupt(&cancel);
+        on_interrupt(&cancel, &project.store);
         let mut sources = Sources::list(&project, &request)?;
         // Who asks for single actions wants more than to know that there is nothing to do.
         let brief = !self.dry_run && self.json != Some(JsonDetail::Items);
@@ -117,26 +119,45 @@ impl Run {
             && let Some(settled) = Settled::find(&project, &request, &mut sources, &cancel)?
             && self.has_plain_results(&project, &settled)
         {
-            return self.say_settled(&project, &settled);
+            match self.say_settled(&project, &settled, &cancel) {
+                Err(failure) if failure.lost_object().is_some() => {
+                    // What is there no more is no result: looked up again, it is to be done.
+                    self.say_lost(&failure);
+                    sources = Sources::list(&project, &request)?;
+                }
+                outcome => return outcome,
+            }
         }
         if !self.dry_run {
             sources.expect_work(&project);
         }
+        let again = request.clone();
         let mut session = Session::of(&project, request, sources, &cancel)?;
         if self.dry_run {
             return self.show_plan(&session);
         }
         self.name_the_way_round(&session)?;
         let ui = ui::Ui::new(self.ui_mode(), Some(&session));
-        let summary = session.execute(&ui, &cancel);
-        ui.clear();
-        let summary = summary?;
-        let delivered = self.deliver(&project, &session);
-        ui.conclude(&summary, delivered.as_deref().unwrap_or_default())?;
-        delivered?;
+        let mut lost = HashSet::new();
+        let (summary, delivered) = loop {
+            let summary = session.execute(&ui, &cancel);
+            ui.clear();
+            let summary = summary?;
+            let delivered = self.deliver(&project, &session, &cancel);
+            match delivered.as_ref().err().and_then(Failure::lost_object) {
+                // An object that is lost again right after it was made is no matter of the cache.
+                Some(object) if lost.insert(object) => {}
+                _ => break (summary, delivered),
+            }
+            if let Err(failure) = &delivered {
+                self.say_lost(failure);
+            }
+            session = Session::prepare(&project, again.clone(), &cancel)?;
+        };
+        let told = ui.conclude(&summary, delivered.as_deref().unwrap_or_default());
         // The process ends: to free its actions one by one takes a tenth of a run that does nothing.
         std::mem::forget(session);
-        end(summary.verdict)
+        end(summary.verdict, delivered, told)
     }
 
     /// Whether no result is named after what went into it, which takes a session to tell.
@@ -148,13 +169,26 @@ impl Run {
     }
 
     /// Says what a run of which it is known that it finds nothing to do would say.
-    fn say_settled(&self, project: &Project, settled: &Settled) -> Outcome {
+    fn say_settled(&self, project: &Project, settled: &Settled, cancel: &Cancel) -> Outcome {
+        let delivered = self.deliver_settled(project, settled, cancel);
+        if delivered
+            .as_ref()
+            .is_err_and(|failure| failure.lost_object().is_some())
+        {
+            return delivered.map(drop);
+        }
         let ui = ui::Ui::new(self.ui_mode(), None);
         settled.tell(&ui);
-        let delivered = self.deliver_settled(project, settled);
-        ui.conclude(&settled.summary, delivered.as_deref().unwrap_or_default())?;
-        delivered?;
-        end(settled.summary.verdict)
+        let told = ui.conclude(&settled.summary, delivered.as_deref().unwrap_or_default());
+        end(settled.summary.verdict, delivered, told)
+    }
+
+    /// Says that a result is made again because the cache has lost it.
+    fn say_lost(&self, failure: &Failure) {
+        if let Failure::Engine(error) = failure {
+            let reason = engine::chain(error);
+            complain_softly(&format!("a result is made again: {reason}"));
+        }
     }
 
     /// As [`Run::deliver`], of results that are named as they are in the cache.
@@ -162,11 +196,12 @@ impl Run {
         &self,
         project: &Project,
         settled: &Settled,
+        cancel: &Cancel,
     ) -> Result<Vec<PathBuf>, Failure> {
         let mut paths = Vec::new();
         for (stage, _, out) in self.deliveries(project) {
             if let Some(artifact) = settled.artifact(stage) {
-                paths.extend(deliver::plain(project, &artifact, stage, out)?);
+                paths.extend(deliver::plain(project, &artifact, stage, out, cancel)?);
             }
         }
         Ok(paths)
@@ -324,10 +359,16 @@ impl Run {
     }
 
     /// Puts the results into `out/`.
-    fn deliver(&self, project: &Project, session: &Session<'_>) -> Result<Vec<PathBuf>, Failure> {
+    fn deliver(
+        &self,
+        project: &Project,
+        session: &Session<'_>,
+        cancel: &Cancel,
+    ) -> Result<Vec<PathBuf>, Failure> {
         let mut paths = Vec::new();
         for (stage, naming, out) in self.deliveries(project) {
-            paths.extend(deliver::deliver(project, session, stage, &naming, out)?);
+            let brought = deliver::deliver(project, session, stage, &naming, out, cancel)?;
+            paths.extend(brought);
         }
         Ok(paths)
     }
@@ -416,13 +457,14 @@ impl Run {
     fn show_plan(&self, session: &Session<'_>) -> Outcome {
         let forecast = session.forecast()?;
         let why = session.why()?;
-        if self.json.is_some() {
-            return say(&ui::json::plan(&forecast, &why));
-        }
         let failed = why
             .iter()
             .any(|w| matches!(w.cause, Cause::Failed(_) | Cause::Blocked(_)));
-        say(&ui::text::plan(&forecast, &why, session))?;
+        say(&if self.json.is_some() {
+            ui::json::plan(&forecast, &why)
+        } else {
+            ui::text::plan(&forecast, &why, session)
+        })?;
         if failed {
             Err(Failure::Code(FAILED))
         } else {
@@ -431,9 +473,12 @@ impl Run {
     }
 }
 
-fn end(verdict: Verdict) -> Outcome {
+/// How a run ends: by its own verdict, by what became of its results, and by whether its report
+/// could be written.
+fn end(verdict: Verdict, delivered: Result<Vec<PathBuf>, Failure>, told: Outcome) -> Outcome {
+    delivered?;
     match verdict {
-        Verdict::Done => Ok(()),
+        Verdict::Done => told,
         Verdict::Failed => Err(Failure::Code(FAILED)),
         Verdict::Interrupted => Err(Failure::Code(INTERRUPTED)),
     }
@@ -448,7 +493,8 @@ fn model_stage(config: &Config, def: &StageDef) -> Option<String> {
 }
 
 /// Makes Ctrl-C and SIGTERM ask for a stop; a second one ends at once.
-pub(super) fn on_interrupt(cancel: &Cancel) {
+pub(super) fn on_interrupt(cancel: &Cancel, store: &Store) {
+    store.cancel_with(cancel);
     let cancel = cancel.clone();
     // Without the handler a signal still ends the process, and the cache survives that too.
     let _ = ctrlc::set_handler(move || {

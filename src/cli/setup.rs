@@ -15,6 +15,9 @@ use super::{Failure, Global};
 /// Name of the file that describes a pipeline.
 pub(crate) const FILE: &str = "pipeline.toml";
 
+/// Name of the source that `--prompt` binds.
+const PROMPT: &str = "prompt";
+
 /// Version of this program, as the records of actions hold it.
 pub(crate) const VERSION: &str = env!("CARGO_PKG_VERSION");
 
@@ -39,6 +42,19 @@ pub(crate) struct View {
 }
 
 impl View {
+    /// The options of `run` that mean the same.
+    pub(crate) fn flags(&self) -> String {
+        let set = self.set.iter().map(|set| format!(" --set {set}"));
+        let prompt = self.prompt.iter();
+        let prompt = prompt.map(|prompt| format!(" --prompt {}", prompt.display()));
+        set.chain(prompt).collect()
+    }
+
+    /// Whether a source is bound on the command line.
+    pub(crate) fn binds(&self, source: &str) -> bool {
+        source == PROMPT && self.prompt.is_some()
+    }
+
     /// Opens the project in the present folder, and asks for `targets`; none asks for all stages
     /// whose sources are bound.
     pub(crate) fn open(
@@ -50,7 +66,7 @@ impl View {
         let prompt = self.prompt.into_iter();
         let request = Request {
             targets,
-            bindings: prompt.map(|path| ("prompt".to_owned(), path)).collect(),
+            bindings: prompt.map(|path| (PROMPT.to_owned(), path)).collect(),
             ..Request::default()
         };
         Ok((project, request))

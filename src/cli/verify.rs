@@ -32,7 +32,7 @@ impl Verify {
     pub(crate) fn execute(self, global: &Global) -> Outcome {
         let store = global.store()?;
         let cancel = Cancel::default();
-        on_interrupt(&cancel);
+        on_interrupt(&cancel, &store);
         let report = store.verify(&VerifyOptions {
             subset: self.subset,
             cancel: &cancel,

@@ -1,7 +1,6 @@
 //! Events and reports as JSON, one object per line (docs/events.md).
 
 use std::collections::BTreeMap;
-use std::io::Write;
 use std::sync::{Mutex, PoisonError};
 
 use engine::store::StageName;
@@ -10,6 +9,8 @@ use engine::{
 };
 use serde_json::{Value, json};
 use stage_core::{Event, NoteLevel, Part};
+
+use crate::cli::{Failure, say};
 
 /// A report on a stage, with the stage's names.
 pub(crate) fn of_stage(name: &StageName, mut value: Value) -> Value {
@@ -22,6 +23,9 @@ pub(crate) fn of_stage(name: &StageName, mut value: Value) -> Value {
 pub(super) struct Stream {
     items: bool,
     cached: Mutex<BTreeMap<(String, &'static str), u64>>,
+    /// Why standard output could not be written to. A stream with a gap would mislead its reader, so
+    /// nothing more is written then.
+    broken: Mutex<Option<Failure>>,
 }
 
 impl Stream {
@@ -29,6 +33,7 @@ impl Stream {
         Self {
             items,
             cached: Mutex::default(),
+            broken: Mutex::default(),
         }
     }
 
@@ -86,7 +91,7 @@ impl Observer for Stream {
             }
             RunEvent::Warning(text) => json!({"event": "warning", "text": text}),
         };
-        print(&line);
+        self.print(&(line.to_string() + "\n"));
     }
 
     fn wants_each(&self) -> bool {
@@ -131,13 +136,6 @@ fn forecast_json(forecast: &Forecast) -> Value {
         "seconds": round(forecast.seconds),
         "bytes": forecast.bytes.round(),
     })
-}
-
-fn print(line: &Value) {
-    let mut text = line.to_string();
-    text.push('\n');
-    // Nobody reads any more: the work goes on.
-    let _ = std::io::stdout().lock().write_all(text.as_bytes());
 }
 
 /// Milliseconds are enough for a person and for a plot.
@@ -287,6 +285,24 @@ pub(crate) fn status(forecast: &Forecast, why: &[Why], session: &Session<'_>) ->
 }
 
 impl Stream {
+    /// Writes whole lines; the work goes on where that fails.
+    fn print(&self, lines: &str) {
+        let mut broken = self.broken.lock().unwrap_or_else(PoisonError::into_inner);
+        if broken.is_none() {
+            *broken = say(lines).err();
+        }
+    }
+
+    /// Writes the last lines.
+    ///
+    /// # Errors
+    /// These or earlier ones could not be written.
+    pub(super) fn end(&self, lines: &str) -> Result<(), Failure> {
+        self.print(lines);
+        let mut broken = self.broken.lock().unwrap_or_else(PoisonError::into_inner);
+        broken.take().map_or(Ok(()), Err)
+    }
+
     /// The counts of cached actions.
     pub(super) fn counts(&self) -> String {
         let cached = self.cached.lock().unwrap_or_else(PoisonError::into_inner);

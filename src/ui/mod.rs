@@ -54,17 +54,22 @@ impl Ui {
     }
 
     /// Says how it ended, and names the results that were put into `out/`.
+    ///
+    /// # Errors
+    /// Standard output cannot be written to, now or earlier. What failed has been told by then.
     pub(crate) fn conclude(&self, summary: &Summary, results: &[PathBuf]) -> Result<(), Failure> {
         match self.mode {
             Mode::Json { .. } => {
-                let cached = self.json.as_ref().map(json::Stream::counts);
+                let Some(json) = &self.json else {
+                    return Ok(());
+                };
                 let results: String = results.iter().map(|path| json::output(path)).collect();
-                let summary = json::summary(summary);
-                crate::cli::say(&(cached.unwrap_or_default() + &results + &summary))
+                json.end(&(json.counts() + &results + &json::summary(summary)))
             }
             Mode::Human => {
-                crate::cli::say(&report::summary(summary))?;
+                let told = crate::cli::say(&report::summary(summary));
                 report::troubles(summary);
+                told?;
                 for path in results {
                     crate::cli::say(&format!("→ {}\n", path.display()))?;
                 }

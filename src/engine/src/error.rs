@@ -72,6 +72,9 @@ impl EngineError {
             Self::DiskFull { .. } => {
                 Some("free some space, or put the cache elsewhere with `--cache DIR`".to_owned())
             }
+            Self::Store(error) if error.lost_object().is_some() => {
+                Some("the next `pipeline run` of its stage makes it again".to_owned())
+            }
             _ => None,
         }
     }

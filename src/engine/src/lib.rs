@@ -30,7 +30,8 @@ pub use process::Program;
 pub use repair::{Repair, repair};
 pub use scan::{Found, ScanError};
 pub use session::{
-    Failure, FileStatus, Intake, LeftOut, Project, Request, Session, SourceFile, Sources, State,
+    Failure, FileStatus, Intake, Item, LeftOut, Project, Request, Session, SourceFile, Sources,
+    State,
 };
 pub use settled::Settled;
 pub use summary::{StageSummary, Summary, Trouble, Verdict};

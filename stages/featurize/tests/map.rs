@@ -235,7 +235,7 @@ fn a_stop_is_seen() {
     let input = Input {
         tree: Tree::single(PCM, Digest::of(b""), 0),
         paths: BTreeMap::from([(PCM.to_owned(), path)]),
- state: None,
+        state: None,
     };
     let item = ItemInput {
         source: Digest::of(b""),

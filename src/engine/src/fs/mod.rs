@@ -153,7 +153,8 @@ pub trait Handle: Read + Write + Seek + Send + Sync + fmt::Debug {
 /// Every method: that of the call of the same meaning in POSIX.
 #[expect(clippy::missing_errors_doc, reason = "said once, for the trait")]
 pub trait Fs: Send + Sync + fmt::Debug {
-    /// Opens an existing file for reading.
+    /// Opens an existing file or folder for reading; a pipe, a device and a socket are refused
+    /// without waiting for them.
     fn open(&self, path: &Path) -> io::Result<Box<dyn Handle>>;
     /// Creates a file that must not exist, for reading and writing.
     fn create_new(&self, path: &Path) -> io::Result<Box<dyn Handle>>;
@@ -211,6 +212,60 @@ pub trait Fs: Send + Sync + fmt::Debug {
     fn canonicalize(&self, path: &Path) -> io::Result<PathBuf>;
 }
 
+/// Opens a regular file for reading; anything else is refused without waiting for it.
+///
+/// # Errors
+/// It cannot be opened, or is no regular file.
+pub fn open_file(fs: &dyn Fs, path: &Path) -> io::Result<Box<dyn Handle>> {
+    let file = fs.open(path)?;
+    match file.stat()?.kind {
+        FileKind::File => Ok(file),
+        kind => Err(not_regular(kind)),
+    }
+}
+
+/// The error for a path that is not what is expected of it: a regular file.
+pub fn not_regular(kind: FileKind) -> io::Error {
+    let (error, what) = match kind {
+        FileKind::Dir => (io::ErrorKind::IsADirectory, "a folder"),
+        FileKind::Symlink => (io::ErrorKind::InvalidInput, "a symbolic link"),
+        FileKind::File | FileKind::Other => {
+            (io::ErrorKind::InvalidInput, "a pipe, device or socket")
+        }
+    };
+    io::Error::new(error, format!("it is {what}, expected a regular file"))
+}
+
+/// The processes that hold a lock of an open file, for people.
+pub fn lock_holders(fs: &dyn Fs, file: &dyn Handle) -> String {
+    let stat = file.stat().ok();
+    name_holders(stat.into_iter().flat_map(|stat| fs.lock_holders(&stat)))
+}
+
+/// Lock holders, for people.
+pub(crate) fn name_holders(holders: impl Iterator<Item = LockHolder>) -> String {
+    const NAMED: usize = 3;
+    let mut names: Vec<String> = holders.map(|holder| holder.to_string()).collect();
+    names.dedup();
+    if names.is_empty() {
+        return "another process".to_owned();
+    }
+    if names.len() > NAMED {
+        let more = names.len() - NAMED;
+        names.truncate(NAMED);
+        names.push(format!("{more} more"));
+    }
+    names.join(" and ")
+}
+
+/// The permissions of the files in a folder of `mode` that processes lock. Those who may write to
+/// the folder may lock them, and nobody else: a lock takes no more than the right to read.
+pub fn lock_mode(mode: u32) -> u32 {
+    let group = if mode & 0o020 == 0 { 0 } else { 0o060 };
+    let others = if mode & 0o002 == 0 { 0 } else { 0o006 };
+    0o600 | group | others
+}
+
 /// Reads a whole file of at most `limit` bytes.
 ///
 /// # Errors
@@ -232,22 +287,30 @@ pub fn read(fs: &dyn Fs, path: &Path, limit: u64) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
+/// Makes the names of temporary files differ.
+static COUNT: AtomicU64 = AtomicU64::new(0);
+
 /// Writes a file whole and durably: beside its place, synced, renamed over it, folder synced.
 ///
 /// # Errors
 /// A step failed; then the old content stands.
 pub fn write_atomic(fs: &dyn Fs, path: &Path, bytes: &[u8]) -> io::Result<()> {
-    static COUNT: AtomicU64 = AtomicU64::new(0);
     let (Some(dir), Some(name)) = (path.parent(), path.file_name()) else {
         return Err(io::ErrorKind::InvalidInput.into());
     };
-    let mut temporary = OsString::from(".");
-    temporary.push(name);
-    let count = COUNT.fetch_add(1, Ordering::Relaxed);
-    temporary.push(format!(".{}-{count}", std::process::id()));
-    let temporary = dir.join(temporary);
-    let written = write_new(fs, &temporary, bytes).and_then(|()| fs.rename(&temporary, path));
-    if let Err(error) = written {
+    let (temporary, written) = loop {
+        let mut temporary = OsString::from(".");
+        temporary.push(name);
+        let count = COUNT.fetch_add(1, Ordering::Relaxed);
+        temporary.push(format!(".{}-{count}", std::process::id()));
+        let temporary = dir.join(temporary);
+        match write_new(fs, &temporary, bytes) {
+            // A killed process of the same number left it; numbers repeat in containers.
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+            written => break (temporary, written),
+        }
+    };
+    if let Err(error) = written.and_then(|()| fs.rename(&temporary, path)) {
         // Best effort: the error to report is the first one.
         let _ = fs.remove_file(&temporary);
         return Err(error);
@@ -390,5 +453,63 @@ pub(crate) fn gone_is_fine(result: io::Result<()>) -> io::Result<()> {
     match result {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
         result => result,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_writers_of_a_folder_may_lock_its_files() {
+        for (folder, expected) in [
+            (0o755, 0o600),
+            (0o700, 0o600),
+            (0o775, 0o660),
+            (0o770, 0o660),
+            (0o1777, 0o666),
+        ] {
+            assert_eq!(lock_mode(folder), expected, "{folder:o}");
+        }
+    }
+    #[test]
+    fn what_a_killed_process_of_the_same_number_left_is_in_nobodys_way() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("x");
+        let count = COUNT.load(Ordering::Relaxed);
+        for count in count..count + 200 {
+            let left = format!(".x.{}-{count}", std::process::id());
+            std::fs::write(dir.path().join(left), "left").unwrap();
+        }
+        write_atomic(&RealFs, &path, b"new").unwrap();
+        assert_eq!(std::fs::read(path).unwrap(), b"new");
+    }
+
+    #[test]
+    fn only_regular_files_are_opened_as_files() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = |name: &str| dir.path().join(name);
+        std::fs::write(path("file"), "x").unwrap();
+        std::os::unix::fs::symlink("file", path("link")).unwrap();
+        let made = std::process::Command::new("mkfifo")
+            .arg(path("pipe"))
+            .status();
+        assert!(made.unwrap().success());
+        for name in ["file", "link"] {
+            open_file(&RealFs, &path(name)).unwrap();
+        }
+        for (path, reason) in [
+            (path(""), "it is a folder, expected a regular file"),
+            (path("pipe"), "it is a pipe, device or socket"),
+            ("/dev/null".into(), "it is a pipe, device or socket"),
+            (path("nothing"), "No such file"),
+        ] {
+            let error = open_file(&RealFs, &path).unwrap_err().to_string();
+            assert!(error.contains(reason), "{}: {error}", path.display());
+        }
+        // A folder is opened to be synced.
+        assert!(RealFs.open(dir.path()).is_ok());
+        assert!(RealFs.open(&path("pipe")).is_err());
+        assert!(RealFs.copy(&path("pipe"), &path("copy")).is_err());
     }
 }

@@ -9,7 +9,7 @@ use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
-use super::{DirEntry, FileKind, Fs, FsKind, Handle, LockHolder, Nanos, Stat};
+use super::{DirEntry, FileKind, Fs, FsKind, Handle, LockHolder, Nanos, Stat, not_regular};
 
 /// How a folder is opened to look at what is in it.
 const OPEN_DIR: rustix::fs::OFlags = rustix::fs::OFlags::DIRECTORY
@@ -80,13 +80,7 @@ impl Handle for RealFile {
 
 impl Fs for RealFs {
     fn open(&self, path: &Path) -> io::Result<Box<dyn Handle>> {
-        // A pipe in the place of a file is opened without waiting for its writer.
-        let flags = rustix::fs::OFlags::NONBLOCK.bits().cast_signed();
-        let file = fs::OpenOptions::new()
-            .read(true)
-            .custom_flags(flags)
-            .open(path)?;
-        Ok(Box::new(RealFile(file)))
+        Ok(Box::new(RealFile(open(path)?)))
     }
 
     fn create_new(&self, path: &Path) -> io::Result<Box<dyn Handle>> {
@@ -112,10 +106,7 @@ impl Fs for RealFs {
             .open(path)?;
         let meta = file.metadata()?;
         if !meta.is_file() {
-            return Err(io::Error::new(
-                io::ErrorKind::InvalidInput,
-                "it is no regular file",
-            ));
+            return Err(not_regular(kind_of(meta.file_type())));
         }
         let is_own = meta.uid() == rustix::process::geteuid().as_raw();
         if is_own && meta.mode() & 0o777 != mode {
@@ -250,7 +241,7 @@ impl Fs for RealFs {
     }
 
     fn copy(&self, from: &Path, to: &Path) -> io::Result<u64> {
-        let mut source = fs::File::open(from)?;
+        let mut source = open(from)?;
         let mut target = fs::OpenOptions::new()
             .write(true)
             .create_new(true)
@@ -395,6 +386,28 @@ fn holder(pid: u32) -> LockHolder {
         pid,
         name: name.and_then(|(begin, end)| Some(text.get(begin + 1..end)?.to_owned())),
         stopped: matches!(state, Some('T' | 't')),
+    }
+}
+
+/// Opens a file or a folder for reading. A pipe, a device and a socket are refused: a read of one
+/// may wait for ever, and so may the plain call that opens a pipe.
+fn open(path: &Path) -> io::Result<fs::File> {
+    use rustix::fs::{Mode, OFlags};
+    let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOCTTY | OFlags::NONBLOCK;
+    let file = match retry(|| Ok(rustix::fs::open(path, flags, Mode::empty())?)) {
+        // Another program has a lease on the file, which only a waiting call can break.
+        Err(error)
+            if error.kind() == io::ErrorKind::WouldBlock && fs::metadata(path)?.is_file() =>
+        {
+            fs::File::open(path)?
+        }
+        file => fs::File::from(file?),
+    };
+    let kind = file.metadata()?.file_type();
+    if kind.is_file() || kind.is_dir() {
+        Ok(file)
+    } else {
+        Err(not_regular(kind_of(kind)))
     }
 }
 

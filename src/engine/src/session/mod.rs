@@ -157,6 +157,19 @@ pub(crate) struct Node {
     pub(crate) again: bool,
 }
 
+/// An item of a stage.
+#[derive(Debug, Clone, Copy)]
+pub struct Item<'s> {
+    /// Name of its source.
+    pub source: &'s str,
+    /// Its path in the source.
+    pub name: &'s str,
+    /// Where its action stands.
+    pub state: &'s State,
+    /// What its action gave, if it is done.
+    pub artifact: Option<&'s Artifact>,
+}
+
 /// The items of one stage and source.
 type ItemSets = HashMap<(usize, usize), Vec<NodeIndex>>;
 
@@ -350,26 +363,25 @@ impl<'a> Session<'a> {
         self.nodes[*node].artifact.as_ref()
     }
 
-    /// The artifacts of a stage's items: (source, name, artifact), sorted by name.
-    pub fn item_artifacts(&self, stage: &str) -> Vec<(&str, &str, &Artifact)> {
+    /// The items of a stage, sorted by source and name. Files of the same content are an item each.
+    pub fn items_of(&self, stage: &str) -> Vec<Item<'_>> {
         let Some(index) = self.graph().stage(stage) else {
             return Vec::new();
         };
-        let mut list: Vec<_> = self
-            .nodes_of(index)
-            .filter(|node| node.part == Part::Item)
-            .filter_map(|node| {
+        let nodes = self.nodes_of(index).filter(|node| node.part == Part::Item);
+        let mut list: Vec<_> = nodes
+            .flat_map(|node| {
                 let source = self.graph().sources[node.source].name.as_str();
-                Some((node, source, node.artifact.as_ref()?))
-            })
-            .flat_map(|(node, source, artifact)| {
                 let files = &self.sources[&node.source];
-                node.files
-                    .iter()
-                    .map(move |file| (source, files[*file as usize].found.name.as_str(), artifact))
+                node.files.iter().map(move |file| Item {
+                    source,
+                    name: files[*file as usize].found.name.as_str(),
+                    state: &node.state,
+                    artifact: node.artifact.as_ref(),
+                })
             })
             .collect();
-        list.sort_by_key(|(source, name, _)| (*source, *name));
+        list.sort_by_key(|item| (item.source, item.name));
         list
     }
 }

@@ -11,7 +11,7 @@ use super::index::{Index, IndexError, Place};
 use super::lease::{self, Lease};
 use super::record::{ActionResult, Record};
 use super::wire::{self, Unreadable};
-use super::{Inner, Ulid, lock, sweep};
+use super::{Inner, Ulid, sweep};
 use crate::fs::{self, Nanos};
 
 /// Largest commit file that is read, in bytes.
@@ -95,7 +95,7 @@ fn lies_in_the_file(error: &io::Error) -> bool {
             | ErrorKind::IsADirectory
             | ErrorKind::NotADirectory
             | ErrorKind::FileTooLarge
-            | ErrorKind::WouldBlock
+            | ErrorKind::InvalidInput
             | ErrorKind::StaleNetworkFileHandle
     ) || error.raw_os_error() == Some(rustix::io::Errno::IO.raw_os_error())
 }
@@ -206,7 +206,7 @@ impl Inner {
         let files = [path.with_extension("db-shm"), path.clone()];
         let holders = files.iter().filter_map(|file| self.fs.stat(file).ok());
         let holders = holders.flat_map(|stat| self.fs.lock_holders(&stat));
-        let holders = lock::names(holders.filter(|holder| holder.pid != std::process::id()));
+        let holders = fs::name_holders(holders.filter(|holder| holder.pid != std::process::id()));
         self.warn(Warning::WaitingForLock { path, holders });
     }
 

@@ -22,8 +22,8 @@ use std::time::Duration;
 
 use super::Layout;
 use super::error::{Result, StoreError};
-use super::lock::{Sharing, Waiting, holders};
-use crate::fs::{Fs, Handle};
+use super::lock::{Sharing, Waiting};
+use crate::fs::{Fs, Handle, lock_holders};
 
 /// How long a collection waits for those who are inside.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -83,7 +83,7 @@ impl Gate {
             }
             Err(StoreError::InUse {
                 path: self.root.clone(),
-                holders: holders(&*self.fs, &*file),
+                holders: lock_holders(&*self.fs, &*file),
             })
         };
         let turnstile = take(&self.turnstile)?;

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use stage_core::Cancel;
 
 use super::error::{Result, StoreError, Warning};
-use crate::fs::{Fs, Handle, LockHolder};
+use crate::fs::{Fs, Handle, lock_holders};
 
 /// How long a lock is waited for in silence.
 const SILENCE: Duration = Duration::from_secs(1);
@@ -70,59 +70,11 @@ impl Waiting<'_> {
                 said = true;
                 (self.warn)(Warning::WaitingForLock {
                     path: path.to_owned(),
-                    holders: holders(self.fs, file),
+                    holders: lock_holders(self.fs, file),
                 });
             }
             std::thread::sleep(pause);
             pause = (pause * 2).min(PAUSE);
-        }
-    }
-}
-
-/// Who holds the lock of an open file, for people.
-pub(crate) fn holders(fs: &dyn Fs, file: &dyn Handle) -> String {
-    let stat = file.stat().ok();
-    names(stat.into_iter().flat_map(|stat| fs.lock_holders(&stat)))
-}
-
-/// Lock holders, for people.
-pub(crate) fn names(holders: impl Iterator<Item = LockHolder>) -> String {
-    let mut names: Vec<String> = holders.map(|holder| holder.to_string()).collect();
-    names.dedup();
-    if names.is_empty() {
-        return "another process".to_owned();
-    }
-    const NAMED: usize = 3;
-    if names.len() > NAMED {
-        let more = names.len() - NAMED;
-        names.truncate(NAMED);
-        names.push(format!("{more} more"));
-    }
-    names.join(" and ")
-}
-
-/// The permissions of the files in a folder of `mode` that processes lock. Whoever may write to
-/// the folder may lock them, and nobody else: a lock takes no more than the right to read.
-pub(crate) fn lock_mode(mode: u32) -> u32 {
-    let group = if mode & 0o020 == 0 { 0 } else { 0o060 };
-    let others = if mode & 0o002 == 0 { 0 } else { 0o006 };
-    0o600 | group | others
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_writers_of_a_folder_may_lock_its_files() {
-        for (folder, expected) in [
-            (0o755, 0o600),
-            (0o700, 0o600),
-            (0o775, 0o660),
-            (0o770, 0o660),
-            (0o1777, 0o666),
-        ] {
-            assert_eq!(lock_mode(folder), expected, "{folder:o}");
         }
     }
 }

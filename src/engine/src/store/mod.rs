@@ -95,7 +95,7 @@ pub(crate) struct Layout {
     pub(crate) scratch: PathBuf,
     pub(crate) trash: PathBuf,
     pub(crate) tmp: PathBuf,
-    /// Permissions of the files that processes lock: see [`lock::lock_mode`].
+    /// Permissions of the files that processes lock: see [`crate::fs::lock_mode`].
     pub(crate) lock_mode: u32,
 }
 

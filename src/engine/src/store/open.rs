@@ -11,10 +11,10 @@ use super::commit::Committer;
 use super::error::{Result, StoreError, Warning, is_read_only};
 use super::gate::Gate;
 use super::index::{Index, IndexError, Place};
-use super::lock::{Sharing, Waiting, lock_mode};
+use super::lock::{Sharing, Waiting};
 use super::objects::Objects;
 use super::{FORMAT, Inner, Layout, Store, lease, ulid};
-use crate::fs::{self, FileKind, Fs, RealFs};
+use crate::fs::{self, FileKind, Fs, RealFs, lock_mode};
 
 const FORMAT_TEXT: &str = "pipeline store ";
 

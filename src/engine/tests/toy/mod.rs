@@ -550,10 +550,8 @@ fn everything(
     let mut all = BTreeMap::new();
     for stage in &session.graph().stages {
         let stage = stage.name.as_str();
-        let items = session.item_artifacts(stage);
-        let items = items
-            .into_iter()
-            .map(|(_, item, artifact)| (item, artifact));
+        let items = session.items_of(stage).into_iter();
+        let items = items.filter_map(|item| Some((item.name, item.artifact?)));
         let whole = session.artifact(stage).map(|artifact| ("", artifact));
         for (item, artifact) in items.chain(whole) {
             for (name, entry) in &artifact.tree().0 {

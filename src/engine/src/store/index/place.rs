@@ -7,9 +7,9 @@ use std::time::Duration;
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags, TransactionBehavior};
 
-use super::super::lock::{Sharing, Waiting, holders};
+use super::super::lock::{Sharing, Waiting};
 use super::{IndexError, Result};
-use crate::fs::{self, FileKind, Fs, Handle};
+use crate::fs::{self, FileKind, Fs, Handle, lock_holders};
 
 /// Version of the tables. Another one is rebuilt, not migrated.
 const SCHEMA: i64 = 4;
@@ -87,7 +87,7 @@ impl Place {
         let path = self.path(DOOR);
         let taken = waiting.take(&*door, &path, Sharing::Exclusive, Some(BUSY));
         if !taken.map_err(|error| IndexError::Io(io::Error::other(error)))? {
-            return Err(IndexError::Held(holders(waiting.fs, &*door)));
+            return Err(IndexError::Held(lock_holders(waiting.fs, &*door)));
         }
         let users = self.open(waiting.fs, "index.users")?;
         let alone = users.try_lock().map_err(IndexError::Io)?;
