@@ -10,8 +10,9 @@ use anyhow::{Context, bail, ensure};
 use serde::Deserialize;
 use serde_json::Value;
 
-/// Largest header that is read, as in the format's own readers.
-const MAX_HEADER: u64 = 100_000_000;
+/// Largest header that is read, as in `pipeline-torch`. To understand one takes many times its
+/// length in memory.
+const MAX_HEADER: u64 = 32 << 20;
 
 /// What a tensor is.
 #[derive(Debug, Clone, Deserialize)]
@@ -34,7 +35,11 @@ pub(crate) struct Header {
 
 /// Reads the header and checks that the file is whole.
 pub(crate) fn read_header(path: &Path) -> anyhow::Result<Header> {
-    let mut file = File::open(path).with_context(|| format!("cannot open `{}`", path.display()))?;
+    let cannot_open = || format!("cannot open `{}`", path.display());
+    // Asked before it is opened: to open a pipe waits for somebody who writes into it.
+    let metadata = std::fs::metadata(path).with_context(cannot_open)?;
+    ensure!(metadata.is_file(), "it is no regular file");
+    let mut file = File::open(path).with_context(cannot_open)?;
     let size = file.metadata()?.len();
     let mut length = [0; 8];
     file.read_exact(&mut length)
@@ -42,7 +47,7 @@ pub(crate) fn read_header(path: &Path) -> anyhow::Result<Header> {
     let length = u64::from_le_bytes(length);
     ensure!(
         length <= MAX_HEADER && length.saturating_add(8) <= size,
-        "its header claims {length} bytes, the file has {size}"
+        "its header claims {length} bytes, the file has {size}, expected at most {MAX_HEADER}"
     );
     let mut bytes = Vec::new();
     file.take(length).read_to_end(&mut bytes)?;
