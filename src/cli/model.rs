@@ -93,8 +93,9 @@ fn newest(project: &Project, train: &str) -> Result<Artifact, Failure> {
         .pop();
     match (interim, finished) {
         (Some(interim), Some((key, done))) => {
-            let at = latest.filter(|l| l.key == key).map_or(0, |l| l.at);
-            Ok(if interim.at > at {
+            // Runs are in order, also where a clock was wrong.
+            let at = latest.filter(|l| l.key == key).map(|l| (l.run, l.at));
+            Ok(if Some((interim.origin.run, interim.at)) > at {
                 interim.artifact
             } else {
                 done

@@ -12,6 +12,7 @@ use stage_core::Part;
 use crate::error::EngineError;
 use crate::session::{Node, Session, State};
 use crate::store::{Artifact, Rate};
+use crate::threads::MAX_JOBS;
 
 /// Of how many actions in the cache the rate is taken.
 const SAMPLE: u64 = 1000;
@@ -150,7 +151,7 @@ impl Session<'_> {
     pub(crate) fn jobs(&self) -> usize {
         match self.request.jobs {
             0 => std::thread::available_parallelism().map_or(1, usize::from),
-            jobs => jobs,
+            jobs => jobs.min(usize::from(MAX_JOBS)),
         }
     }
 

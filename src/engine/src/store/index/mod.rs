@@ -22,6 +22,7 @@ mod write;
 use std::collections::HashSet;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::thread::ScopedJoinHandle;
 
 use rayon::slice::ParallelSliceMut;
 use rusqlite::{Connection, OptionalExtension, TransactionBehavior, params};
@@ -35,6 +36,7 @@ use super::record::{
 use super::row::{self, Settled};
 use super::ulid::now_millis;
 use crate::fs::{Fs, Handle};
+use crate::threads;
 use place::{DATABASE, connect, enter, is_older_beside_log, remove, remove_widowed_log};
 use write::fold_commits;
 
@@ -272,10 +274,11 @@ impl Index {
         let (own, other) = order.split_at(order.len() / 2);
         std::thread::scope(|scope| {
             // Another connection may see a later state: then it knows more, and nothing else.
-            let helper = scope.spawn(|| look(&place::reader(&dir.join(DATABASE))?, other));
+            let look_there = || look(&place::reader(&dir.join(DATABASE))?, other);
+            let helper = threads::spawn_scoped(scope, look_there);
             let mut found = look(&self.conn, own)?;
-            found.extend(match helper.join() {
-                Ok(Ok(found)) => found,
+            found.extend(match helper.map(ScopedJoinHandle::join) {
+                Some(Ok(Ok(found))) => found,
                 _ => look(&self.conn, other)?,
             });
             Ok(found)
