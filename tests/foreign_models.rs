@@ -1,7 +1,7 @@
 //! Model files from elsewhere: what they say is not trusted.
 //!
-//! None of these models gets as far as libtorch: what is tried here is what `pipeline` itself makes
-//! of the road that a model describes. `tests/train.rs` tries the rest.
+//! Most of these models do not get as far as libtorch: what is tried is what `pipeline` itself
+//! makes of the road that a model describes. `stages/torch/tests/hostile.rs` tries the rest.
 
 #![allow(clippy::unwrap_used, reason = "for tests")]
 
@@ -220,6 +220,71 @@ fn a_model_is_a_regular_file() {
             "{name}: {}",
             said.err
         );
+    }
+}
+
+/// The same file with other facts and the digest of these.
+fn forged(model: &[u8], edit: impl FnOnce(&mut Value)) -> Vec<u8> {
+    let (length, rest) = model.split_first_chunk().unwrap();
+    let (header, data) = rest.split_at(u64::from_le_bytes(*length) as usize);
+    let mut header: Value = serde_json::from_slice(header).unwrap();
+    let text = header["__metadata__"]["pipeline"].as_str().unwrap();
+    let mut facts: Value = serde_json::from_str(text).unwrap();
+    facts.as_object_mut().unwrap().remove("digest");
+    edit(&mut facts);
+    let mut hasher = stage_core::KeyHasher::new("pipeline checkpoint 1");
+    hasher.field(facts.to_string().as_bytes());
+    for (name, tensor) in header.as_object().unwrap() {
+        if name != "__metadata__" {
+            let at = |i: usize| tensor["data_offsets"][i].as_u64().unwrap() as usize;
+            let shape: Vec<usize> = serde_json::from_value(tensor["shape"].clone()).unwrap();
+            let dtype = tensor["dtype"].as_str().unwrap();
+            hasher
+                .field(name.as_bytes())
+                .field(format!("{dtype} {shape:?}").as_bytes())
+                .field(&data[at(0)..at(1)]);
+        }
+    }
+    facts["digest"] = hasher.finish().to_hex().into();
+    header["__metadata__"]["pipeline"] = facts.to_string().into();
+    let header = header.to_string();
+    let mut bytes = (header.len() as u64).to_le_bytes().to_vec();
+    bytes.extend_from_slice(header.as_bytes());
+    bytes.extend_from_slice(data);
+    bytes
+}
+
+/// Through both executables, with the memory that a usual model needs and no more.
+#[test]
+fn a_model_that_names_more_than_it_holds_is_refused_before_it_is_built() {
+    let Some(place) = Place::trainable() else {
+        return;
+    };
+    place.json("train").expect(0);
+    let model = fs::read(place.path("out/train/model.safetensors")).unwrap();
+    let rows: [(fn(&mut Value), i32, &str); 3] = [
+        (|_| {}, 0, ""),
+        (
+            |facts| {
+                facts["architecture"]["hidden_size"] = 16_384.into();
+                facts["architecture"]["num_layers"] = 64.into();
+            },
+            1,
+            "of shape [16, 513], expected [16384, 513]",
+        ),
+        (
+            |facts| facts["architecture"]["num_layers"] = 1_000_000_000.into(),
+            1,
+            "`num_layers` is 1000000000, expected 1 to 64",
+        ),
+    ];
+    for (edit, code, words) in rows {
+        fs::write(place.path("forged.safetensors"), forged(&model, edit)).unwrap();
+        let args = ["run", "predict", "--model", "forged.safetensors"];
+        let more = ["--prompt", "prompt.mid", "--frames", "4", "--device", "cpu"];
+        let said = place.run_limited("-v 6000000", &[&args[..], &more].concat());
+        assert_eq!(said.code, code, "{}\n{}", said.out, said.err);
+        assert!((said.out + &said.err).contains(words), "{words}");
     }
 }
 
