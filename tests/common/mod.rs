@@ -142,10 +142,10 @@ impl Place {
         command
     }
 
-    /// Runs with limits of the shell's `ulimit`, e.g. `-v 8000000`.
+    /// Runs with limits of bash's `ulimit`, e.g. `-v 8000000`.
     pub fn run_limited(&self, limits: &str, args: &[&str]) -> Said {
         let program = self.command(args);
-        let mut shell = Command::new("sh");
+        let mut shell = Command::new("bash");
         shell
             .args(["-c", &format!("ulimit {limits}; exec \"$0\" \"$@\"")])
             .arg(program.get_program())

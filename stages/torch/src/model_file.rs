@@ -180,7 +180,7 @@ fn check(facts: &Facts) -> std::result::Result<(), String> {
         if length != width {
             return Err(format!("has `{what}` of {length} values, expected {width}"));
         }
-        if let Some(bad) = values.iter().find(|x| !(x.abs() <= MAX_VALUE)) {
+        if let Some(bad) = values.iter().find(|x| x.is_nan() || x.abs() > MAX_VALUE) {
             return Err(format!(
                 "has {bad:e} in `{what}`, expected numbers from -{MAX_VALUE:e} to {MAX_VALUE:e}"
             ));

@@ -203,7 +203,7 @@ pub(crate) fn fits(name: &str, tensor: &Tensor, shape: &[i64]) -> std::result::R
     let finite = tensor
         .f_isfinite()
         .and_then(|finite| finite.f_all())
-        .and_then(|all| i64::try_from(all));
+        .and_then(i64::try_from);
     match finite {
         Ok(0) => Err(format!(
             "has a value in `{name}` that is not a finite number; train it again"
