@@ -268,7 +268,7 @@ fn a_window_is_no_longer_than_the_prompt() {
         (65_536, "expected at least 65536"),
     ] {
         let bytes = edited(&s0, |facts, _| {
-            facts["architecture"]["window"] = window.into()
+            facts["architecture"]["window"] = window.into();
         });
         refused(sample(home.path(), &bytes), words, words);
     }
