@@ -8,10 +8,10 @@
 mod common;
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use common::{Place, Said, kills};
+use common::{Place, Said, kills, wav};
 
 /// See [`Place::trainable`].
 fn place() -> Option<Place> {
