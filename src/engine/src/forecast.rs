@@ -175,12 +175,9 @@ impl Session<'_> {
             let Some(item) = last(Part::Item, self.item_name(node))? else {
                 continue;
             };
-            if item
-                .tree()
-                .0
-                .values()
-                .any(|entry| files.contains(&entry.digest))
-            {
+            let item = item.tree();
+            let mut entries = item.0.values();
+            if entries.any(|entry| files.contains(&entry.digest)) {
                 return Ok(store.rate(pipeline, &def.name, Part::Item)?.output_bytes);
             }
         }
