@@ -9,8 +9,9 @@ use anyhow::{Context, bail, ensure};
 use serde::Deserialize;
 use serde_json::Value;
 
-/// Largest header that is read, as in the format's own readers.
-const MAX_HEADER: u64 = 100_000_000;
+/// Largest header that is read, as in `pipeline-torch`. To understand one takes many times its
+/// length in memory.
+const MAX_HEADER: u64 = 32 << 20;
 
 /// What a tensor is.
 #[derive(Debug, Clone, Deserialize)]
@@ -42,7 +43,7 @@ pub(crate) fn read_header(path: &Path) -> anyhow::Result<Header> {
     let length = u64::from_le_bytes(length);
     ensure!(
         length <= MAX_HEADER && length.saturating_add(8) <= size,
-        "its header claims {length} bytes, the file has {size}"
+        "its header claims {length} bytes, the file has {size}, expected at most {MAX_HEADER}"
     );
     let mut bytes = Vec::new();
     file.take(length).read_to_end(&mut bytes)?;

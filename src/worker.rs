@@ -1,6 +1,6 @@
 //! `pipeline worker`: reads foreign bytes for the engine, under a limit of memory.
 
-use std::io::{self, BufReader};
+use std::io::{self, BufReader, Write};
 use std::process::ExitCode;
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
@@ -16,7 +16,11 @@ pub(crate) fn serve(memory: u64) -> ExitCode {
     let input = BufReader::new(io::stdin());
     match stage_core::worker::serve(&registry, &class, input, io::stdout()) {
         Ok(()) => ExitCode::SUCCESS,
-        Err(_) => ExitCode::FAILURE,
+        Err(error) => {
+            // The engine repeats it, unless it is gone.
+            let _ = writeln!(io::stderr(), "{error}");
+            ExitCode::FAILURE
+        }
     }
 }
 

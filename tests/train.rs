@@ -15,24 +15,13 @@ use std::time::Instant;
 
 use common::{Place, Said, kills, wav};
 
-/// A project with a small, quick training; nothing without libtorch.
+/// See [`Place::trainable`].
 fn place() -> Option<Place> {
-    let torch = Path::new(env!("CARGO_BIN_EXE_pipeline")).with_file_name("pipeline-torch");
-    if !torch.exists() {
-        eprintln!("left out: {} is not there", torch.display());
-        return None;
+    let place = Place::trainable();
+    if place.is_none() {
+        eprintln!("left out: pipeline-torch is not there");
     }
-    let place = Place::initialised();
-    for (name, hertz) in [("a.wav", 220.0), ("b.wav", 330.0), ("c.wav", 440.0)] {
-        place.write(name, &wav(hertz, 5.0, "x"));
-    }
-    place.edit(
-        "[stages.train]\n",
-        "[stages.train]\nhidden_size = 16\nnum_layers = 1\nmax_steps = 6\n",
-    );
-    let prompt = common::repository().join("data/prompts/broken-chords.mid");
-    fs::copy(prompt, place.path("prompt.mid")).unwrap();
-    Some(place)
+    place
 }
 
 fn predict(place: &Place, more: &[&str]) -> Said {

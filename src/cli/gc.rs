@@ -26,7 +26,8 @@ pub(crate) struct Gc {
     /// Keep the last N runs of each kind; with 0, pins and running processes alone
     #[arg(long, value_name = "N", default_value_t = 10)]
     keep_runs: usize,
-    /// Drop the oldest runs that are not pinned until the objects fit: 500MB, 20GB, 4GiB
+    /// Drop the oldest runs that are not pinned until the objects fit: 500MB, 20GB, 4GiB. The
+    /// unit must be there
     #[arg(long, value_name = "SIZE", value_parser = size)]
     max_size: Option<u64>,
     /// Keep what is younger than this many seconds
@@ -49,6 +50,13 @@ impl Gc {
             min_age: Duration::from_secs(self.min_age),
             dry_run: self.dry_run,
         };
+        if !self.dry_run && !self.json {
+            let plan = store.gc(&GcOptions {
+                dry_run: true,
+                ..options.clone()
+            })?;
+            say(&announcement(&plan))?;
+        }
         let report = store.gc(&options)?;
         if self.json {
             return say(&(as_json(&report, self.dry_run).to_string() + "\n"));
@@ -124,6 +132,22 @@ impl Gc {
     }
 }
 
+/// What is going to be freed, before that begins.
+fn announcement(plan: &GcReport) -> String {
+    let freed = plan.total().freed;
+    let bytes = freed.bytes + plan.scratch.bytes;
+    if bytes == 0 {
+        return String::new();
+    }
+    format!(
+        "freeing {}: {} objects, {} states of trainings; {} runs are dropped\n",
+        human_bytes(bytes as f64),
+        freed.count,
+        plan.scratch.count,
+        plan.runs_dropped.len()
+    )
+}
+
 fn as_json(report: &GcReport, dry_run: bool) -> Value {
     let amount = |a: Amount| json!({"objects": a.count, "bytes": a.bytes});
     let both = |a: &StageAmount| json!({"kept": amount(a.kept), "freed": amount(a.freed)});
@@ -148,7 +172,8 @@ fn as_json(report: &GcReport, dry_run: bool) -> Value {
     })
 }
 
-/// Reads a size: digits, then B, kB, MB, GB, TB or KiB, MiB, GiB, TiB; bytes without a unit.
+/// Reads a size: digits, then B, kB, MB, GB, TB or KiB, MiB, GiB, TiB. A number without a unit is
+/// refused: who means 20 GB and gets 20 bytes loses the cache.
 fn size(text: &str) -> Result<u64, String> {
     let wrong = || format!("`{text}` is no size: expected for example 500MB, 20GB or 4GiB");
     let split = text
@@ -157,6 +182,11 @@ fn size(text: &str) -> Result<u64, String> {
     let (number, unit) = text.split_at(split);
     let number: f64 = number.parse().map_err(|_| wrong())?;
     let unit = unit.trim().to_ascii_lowercase();
+    if unit.is_empty() {
+        return Err(format!(
+            "`{text}` has no unit: expected for example {text}GB, or {text}B for bytes"
+        ));
+    }
     let (name, base) = match unit.strip_suffix("ib") {
         Some(prefix) => (prefix, 1024_f64),
         None => (unit.strip_suffix('b').unwrap_or(&unit), 1000.0),
@@ -177,8 +207,11 @@ mod tests {
     #[test]
     fn sizes_are_read_with_their_units() {
         let rows = [
-            ("0", Some(0)),
-            ("1500", Some(1500)),
+            ("0", None),
+            ("20", None),
+            ("1.5", None),
+            ("0B", Some(0)),
+            ("1500 b", Some(1500)),
             ("20GB", Some(20_000_000_000)),
             ("1.5 kB", Some(1500)),
             ("4GiB", Some(4 << 30)),

@@ -122,7 +122,7 @@ fn toml_string(text: &str) -> String {
 }
 
 /// A JSON value as TOML; nothing for what TOML has no word for.
-pub(super) fn toml_value(value: &Value) -> Option<String> {
+fn toml_value(value: &Value) -> Option<String> {
     match value {
         Value::Null | Value::Object(_) => None,
         Value::Array(list) => {

@@ -181,6 +181,11 @@ impl Failure {
     }
 }
 
+/// Reads a number of actions at a time.
+fn jobs() -> clap::builder::RangedI64ValueParser<u16> {
+    clap::value_parser!(u16).range(..=i64::from(engine::threads::MAX_JOBS))
+}
+
 /// Result of a command.
 pub(crate) type Outcome = Result<(), Failure>;
 

@@ -3,21 +3,23 @@
 //! A model file carries the stages upstream of its training with their resolved parameters, so the
 //! prompt is prepared as the data was, whatever today's pipeline.toml says, or where there is none.
 
-use std::fmt::Write;
-use std::io::Read;
 use std::path::Path;
 
 use anyhow::{Context, anyhow};
-use engine::store::{Artifact, Store};
-use engine::{Config, Project};
-use serde_json::Value;
-use stage_core::{Digest, Entry, Registry, Tree};
+use engine::store::{Artifact, HashOptions, Store, hash_file};
+use engine::{Config, Project, Setting};
+use serde_json::{Map, Value, json};
+use stage_core::{Cancel, Digest, Entry, KindEntry, Part, Registry, Tree};
 
 use super::{Failure, complain_softly};
 
 /// The model in a training's artifact: the best by validation, and the last.
 const BEST: &str = stage_train::MODEL;
 const LAST: &str = stage_train::LAST;
+/// Most stages of a road. Those of this program have two or three.
+const MAX_STAGES: usize = 64;
+/// Most characters of what a model says that a message repeats.
+const MAX_SHOWN: usize = 200;
 
 /// Which model is meant.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -61,7 +63,7 @@ impl Found {
 pub(crate) fn find(project: &Project, train: &str, choice: &Choice) -> Result<Found, Failure> {
     let store = &project.store;
     let (path, entry) = match choice {
-        Choice::File(path) => (path.clone(), import(store, path)?),
+        Choice::File(path) => (path.clone(), import(project, path)?),
         Choice::Latest | Choice::Best => {
             let artifact = newest(project, train)?;
             let tree = artifact.tree();
@@ -101,8 +103,9 @@ fn newest(project: &Project, train: &str) -> Result<Artifact, Failure> {
         .pop();
     match (interim, finished) {
         (Some(interim), Some((key, done))) => {
-            let at = latest.filter(|l| l.key == key).map_or(0, |l| l.at);
-            Ok(if interim.at > at {
+            // Runs are in order, also where a clock was wrong.
+            let at = latest.filter(|l| l.key == key).map(|l| (l.run, l.at));
+            Ok(if Some((interim.origin.run, interim.at)) > at {
                 interim.artifact
             } else {
                 done
@@ -120,21 +123,42 @@ fn newest(project: &Project, train: &str) -> Result<Artifact, Failure> {
 }
 
 /// Copies a model file into the store.
-fn import(store: &Store, path: &Path) -> Result<Entry, Failure> {
-    let mut bytes = Vec::new();
-    super::files::open(path)?
-        .read_to_end(&mut bytes)
-        .with_context(|| format!("cannot read the model `{}`", path.display()))?;
-    Ok(store.import_bytes(&bytes)?)
+fn import(project: &Project, path: &Path) -> Result<Entry, Failure> {
+    let unusable = || format!("`{}` cannot be used as a model", path.display());
+    // Also keeps a pipe or a device from being read for ever.
+    crate::model::read_header(path).with_context(unusable)?;
+    let store = &project.store;
+    let dir = store.tmp_dir()?;
+    let copy = dir.path().join("model");
+    project
+        .fs
+        .copy(path, &copy)
+        .with_context(|| format!("cannot copy the model `{}` into the cache", path.display()))?;
+    let options = HashOptions {
+        paranoid: true,
+        cancel: &Cancel::default(),
+        on_bytes: &|_| {},
+    };
+    let hashed = hash_file(&*project.fs, &copy, &options)?;
+    store.import_file(&copy, hashed.digest, hashed.sig.size)?;
+    Ok(Entry {
+        digest: hashed.digest,
+        size: hashed.sig.size,
+        self_checked: false,
+    })
 }
 
 /// A graph of the model's own road, ending in stage `predict` with the parameters of `params`.
+///
+/// What the model says is not trusted: its stages are of known kinds with known parameters in
+/// their ranges, and a file parameter is the digest of a file that the cache holds, never a path.
+/// The user may name another file with `settings`.
 pub(crate) fn config(
     facts: &Value,
     store: &Store,
     registry: &Registry,
     params: &Value,
-    settings: &[engine::Setting],
+    settings: &[Setting],
 ) -> Result<Config, Failure> {
     let roots = facts["road"].as_array().filter(|roads| !roads.is_empty());
     let roots = roots.ok_or_else(|| {
@@ -143,9 +167,11 @@ pub(crate) fn config(
         )
     })?;
     let mut road = Road {
-        text: "[sources.prompt]\n".to_owned(),
+        stages: Map::new(),
         names: Vec::new(),
         store,
+        registry,
+        settings,
     };
     let mut heads = Vec::new();
     let mut sounds = Vec::new();
@@ -157,39 +183,48 @@ pub(crate) fn config(
         }
         heads.push(road.stage(root)?);
     }
-    let list = |names: &[String]| {
-        let quoted: Vec<_> = names
-            .iter()
-            .map(|name| format!("\"{name}@prompt\""))
-            .collect();
-        format!("[{}]", quoted.join(", "))
+    let of_prompt = |names: &[String]| -> Vec<String> {
+        names.iter().map(|name| format!("{name}@prompt")).collect()
     };
-    let _ = write!(
-        road.text,
-        "\n[stages.train]\ninputs = [\"dataset\"]\n[stages.dataset]\ninputs = {}\n[stages.predict]\n\
-         inputs = {{ model = \"train\", prompt = {}, sound = {} }}\n",
-        list(&heads),
-        list(&heads),
-        list(&sounds),
-    );
-    road.params(params)?;
+    let mut stages = road.stages;
+    stages.insert("train".to_owned(), json!({"inputs": ["dataset"]}));
+    stages.insert("dataset".to_owned(), json!({"inputs": of_prompt(&heads)}));
+    let mut predict = params.as_object().cloned().unwrap_or_default();
+    let inputs =
+        json!({"model": "train", "prompt": of_prompt(&heads), "sound": of_prompt(&sounds)});
+    predict.insert("inputs".to_owned(), inputs);
+    stages.insert("predict".to_owned(), Value::Object(predict));
+    let mut document = json!({"sources": {"prompt": {}}, "stages": stages});
+    leave_out_nulls(&mut document);
+    let text = toml::to_string(&document).context("the model's road cannot be written as TOML")?;
     Ok(Config::parse(
         Path::new("the model's road"),
-        road.text,
+        text,
         registry,
         settings,
     )?)
 }
 
+/// Parameters that are not set: TOML has no word for them.
+fn leave_out_nulls(value: &mut Value) {
+    if let Value::Object(map) = value {
+        map.retain(|_, value| !value.is_null());
+        map.values_mut().for_each(leave_out_nulls);
+    }
+}
+
 struct Road<'a> {
-    text: String,
-    /// The stages written so far, with their names.
+    /// The stages so far, as in pipeline.toml.
+    stages: Map<String, Value>,
+    /// The same as the model describes them, with their names.
     names: Vec<(Value, String)>,
     store: &'a Store,
+    registry: &'a Registry,
+    settings: &'a [Setting],
 }
 
 impl Road<'_> {
-    /// Writes a stage after those that it reads, and gives its name.
+    /// Adds a stage after those that it reads, and gives its name.
     fn stage(&mut self, road: &Value) -> Result<String, Failure> {
         if let Some((_, name)) = self.names.iter().find(|(known, _)| known == road) {
             return Ok(name.clone());
@@ -201,56 +236,125 @@ impl Road<'_> {
                 None => self.stage(input)?,
             });
         }
+        if self.names.len() >= MAX_STAGES {
+            return Err(refused(format!("it has more than {MAX_STAGES} stages")));
+        }
         let kind = road["kind"]
             .as_str()
-            .context("a stage of the model's road has no kind")?;
-        let same = self
-            .names
-            .iter()
-            .filter(|(known, _)| known["kind"] == road["kind"])
-            .count();
-        let name = if same == 0 {
-            kind.to_owned()
-        } else {
-            format!("{kind}-{}", same + 1)
+            .ok_or_else(|| refused("one of its stages has no kind"))?;
+        let entry = self
+            .registry
+            .get(kind)
+            .ok_or_else(|| refused(format!("there is no stage kind `{}`", shown(kind))))?;
+        let same = self.names.iter().filter(|(k, _)| k["kind"] == road["kind"]);
+        let name = match same.count() {
+            0 => entry.kind.to_owned(),
+            n => format!("{}-{}", entry.kind, n + 1),
         };
-        let _ = write!(
-            self.text,
-            "\n[stages.{name}]\nkind = {}\ninputs = {}\n",
-            Value::from(kind),
-            Value::from(inputs)
-        );
-        self.params(&road["params"])?;
+        let mut stage = self.params(&name, entry, &road["params"])?;
+        stage.insert("kind".to_owned(), entry.kind.into());
+        stage.insert("inputs".to_owned(), inputs.into());
+        self.stages.insert(name.clone(), Value::Object(stage));
         self.names.push((road.clone(), name.clone()));
         Ok(name)
     }
 
-    fn params(&mut self, params: &Value) -> Result<(), Failure> {
-        for (key, value) in params.as_object().into_iter().flatten() {
-            let value = match value.get("file") {
-                Some(file) => self.file(key, file)?,
-                None => value.clone(),
+    /// The parameters of a stage, checked, with the files that they name in the place of digests.
+    fn params(
+        &self,
+        name: &str,
+        entry: &KindEntry,
+        given: &Value,
+    ) -> Result<Map<String, Value>, Failure> {
+        let of_stage = |reason: String| refused(format!("stage `{name}`: {reason}"));
+        let defaults = entry.defaults();
+        let mut params = Map::new();
+        // File parameters whose content the cache holds, or for which the user names a file.
+        let mut files = Vec::new();
+        for (key, value) in given.as_object().into_iter().flatten() {
+            if defaults.get(key).is_none() {
+                return Err(of_stage(format!("there is no parameter `{}`", shown(key))));
+            }
+            let Some(file) = value.get("file") else {
+                params.insert(key.clone(), value.clone());
+                continue;
             };
-            if let Some(text) = super::init::toml_value(&value) {
-                let _ = writeln!(self.text, "{key} = {text}");
+            files.push(key.as_str());
+            if !self.is_set(name, key) {
+                params.insert(key.clone(), self.file(name, key, file)?);
             }
         }
-        Ok(())
+        let (stage, _) = entry
+            .parse(&Value::Object(params.clone()))
+            .map_err(|error| of_stage(shown(&error.to_string())))?;
+        stage
+            .validate()
+            .map_err(|error| of_stage(shown(&error.message)))?;
+        if !stage.parts().contains(&Part::Item) || stage.parts().contains(&Part::Whole) {
+            return Err(of_stage("it does not prepare single files".to_owned()));
+        }
+        for (key, path) in stage.files() {
+            if !files.contains(&key) {
+                return Err(of_stage(format!(
+                    "its parameter `{key}` names a file of this machine, `{}`; a model names files \
+                     by their content alone",
+                    shown(&path.path().to_string_lossy())
+                )));
+            }
+        }
+        Ok(params)
+    }
+
+    /// Whether the user gives the parameter another value.
+    fn is_set(&self, stage: &str, key: &str) -> bool {
+        self.settings.iter().any(|setting| {
+            let left = setting.text.split('=').next().unwrap_or_default();
+            left.split_once('.')
+                .is_some_and(|(s, k)| (s.trim(), k.trim()) == (stage, key))
+        })
     }
 
     /// The place of a file parameter's content in the store.
-    fn file(&self, key: &str, file: &Value) -> Result<Value, Failure> {
-        let digest: Option<Digest> = file.as_str().and_then(|text| text.parse().ok());
-        let path = digest.map(|digest| self.store.object_path(digest));
-        match path.filter(|path| path.is_file()) {
-            Some(path) => Ok(Value::from(path.to_string_lossy())),
-            None => Err(missing_file(key, file)),
-        }
+    fn file(&self, stage: &str, key: &str, file: &Value) -> Result<Value, Failure> {
+        let missing = || {
+            Failure::Other(anyhow!(
+                "the model's training data was prepared with a file (parameter `{key}` of stage \
+                 `{stage}`, content {}), which this cache does not hold; name a copy of it with \
+                 `--set {stage}.{key}=FILE`",
+                shown(&file.to_string())
+            ))
+        };
+        let digest: Digest = file
+            .as_str()
+            .and_then(|text| text.parse().ok())
+            .ok_or_else(missing)?;
+        let path = self.store.object_path(digest);
+        let size = match std::fs::symlink_metadata(&path) {
+            Ok(metadata) if metadata.is_file() => metadata.len(),
+            _ => return Err(missing()),
+        };
+        // What a model asks for by digest must have this digest.
+        let path = self.store.checked_path(&Entry {
+            digest,
+            size,
+            self_checked: false,
+        })?;
+        Ok(Value::from(path.to_string_lossy()))
     }
 }
 
-fn missing_file(key: &str, file: &Value) -> Failure {
+/// That a model's road cannot be gone.
+fn refused(reason: impl std::fmt::Display) -> Failure {
     Failure::Other(anyhow!(
-        "the model's road reads a file by its parameter `{key}`, content {file}, which this cache does not hold"
+        "the model does not say in a usable way how its training data was prepared: {reason}"
     ))
+}
+
+/// What a model says, as it may be shown: without control characters, and not long.
+fn shown(text: &str) -> String {
+    let mut shown: String = text.chars().take(MAX_SHOWN).collect();
+    if shown.len() < text.len() {
+        shown.push('…');
+    }
+    shown.escape_debug().to_string()
 }

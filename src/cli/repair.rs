@@ -27,8 +27,8 @@ pub(crate) struct Repair {
     #[arg(long, default_value = "auto")]
     device: DeviceChoice,
     /// Actions at a time; 0 for one per core
-    #[arg(long, short, default_value_t = 0)]
-    jobs: usize,
+    #[arg(long, short, default_value_t = 0, value_parser = super::jobs())]
+    jobs: u16,
     /// Print JSON
     #[arg(long)]
     json: bool,
@@ -78,7 +78,7 @@ impl Repair {
             bindings: prompt
                 .map(|path| ("prompt".to_owned(), path.clone()))
                 .collect(),
-            jobs: self.jobs,
+            jobs: usize::from(self.jobs),
             device: self.device,
             command: std::env::args().collect::<Vec<_>>().join(" "),
             runs_dir: Some(PathBuf::from("runs")),

@@ -52,8 +52,11 @@ pub(crate) struct Run {
     #[arg(long, default_value = "auto")]
     device: DeviceChoice,
     /// Actions at a time; 0 for one per core
-    #[arg(long, short, default_value_t = 0)]
-    jobs: usize,
+    #[arg(long, short, default_value_t = 0, value_parser = super::jobs())]
+    jobs: u16,
+    /// Begin although the disk is expected not to hold what the run writes
+    #[arg(long)]
+    ignore_space: bool,
     /// Try again what failed before on the same content
     #[arg(long)]
     retry_failed: bool,
@@ -407,7 +410,8 @@ impl Run {
             retry_failed: self.retry_failed,
             paranoid: self.paranoid,
             fail_fast: self.fail_fast,
-            jobs: self.jobs,
+            jobs: usize::from(self.jobs),
+            ignore_space: self.ignore_space,
             device: self.device,
             command: std::env::args().collect::<Vec<_>>().join(" "),
             runs_dir: Some(PathBuf::from("runs")),

@@ -86,6 +86,9 @@ fn pipeline_name(file: &Path, cache: &Path) -> String {
 }
 
 fn open_store(cache: &Path) -> Result<Store, Failure> {
+    engine::threads::prepare().context(
+        "cannot start a thread: this user or container may have no more processes (`ulimit -u`)",
+    )?;
     let options = StoreOptions::new(|warning| {
         let _ = writeln!(std::io::stderr(), "warning: {warning}");
     });

@@ -151,7 +151,10 @@ impl Progress {
             let bar = multi.add(ProgressBar::new(forecast.to_do()));
             bar.set_style(style("{prefix} {bar:30} {percent}% {elapsed} {msg}"));
             bar.set_prefix(format!("{:width$}", "all"));
-            bar.enable_steady_tick(Duration::from_millis(250));
+            // The bar's own thread panics where there are no more: then it moves with the work.
+            if std::thread::Builder::new().spawn(|| {}).is_ok() {
+                bar.enable_steady_tick(Duration::from_millis(250));
+            }
             state.overall = Some(bar);
         }
         drop(state);

@@ -19,6 +19,9 @@ pub fn repository() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
+/// A user that has no processes.
+const NOBODY: u32 = 64_321;
+
 /// A project with a corpus of its own.
 pub struct Place {
     pub dir: tempfile::TempDir,
@@ -84,6 +87,25 @@ impl Place {
         place
     }
 
+    /// A project with a small, quick training; nothing in a build without libtorch.
+    pub fn trainable() -> Option<Self> {
+        let torch = Path::new(env!("CARGO_BIN_EXE_pipeline")).with_file_name("pipeline-torch");
+        if !torch.exists() {
+            return None;
+        }
+        let place = Self::initialised();
+        for (name, hertz) in [("a.wav", 220.0), ("b.wav", 330.0), ("c.wav", 440.0)] {
+            place.write(name, &wav(hertz, 5.0, "x"));
+        }
+        place.edit(
+            "[stages.train]\n",
+            "[stages.train]\nhidden_size = 16\nnum_layers = 1\nmax_steps = 6\n",
+        );
+        let prompt = repository().join("data/prompts/broken-chords.mid");
+        fs::copy(prompt, place.path("prompt.mid")).unwrap();
+        Some(place)
+    }
+
     pub fn path(&self, name: &str) -> PathBuf {
         self.dir.path().join(name)
     }
@@ -118,6 +140,28 @@ impl Place {
             .env("TZ", "UTC")
             .env("LC_ALL", "C");
         command
+    }
+
+    /// Runs with limits of bash's `ulimit`, e.g. `-v 8000000`.
+    pub fn run_limited(&self, limits: &str, args: &[&str]) -> Said {
+        let program = self.command(args);
+        let mut shell = Command::new("bash");
+        shell
+            .args(["-c", &format!("ulimit {limits}; exec \"$0\" \"$@\"")])
+            .arg(program.get_program())
+            .args(program.get_args())
+            .current_dir(self.dir.path())
+            .env_clear();
+        for (name, value) in program.get_envs() {
+            shell.env(name, value.unwrap_or_default());
+        }
+        // Root has no limit of processes; another has, and may read what is here.
+        if limits.contains("-u") && rustix::process::geteuid().is_root() {
+            let everyone = std::os::unix::fs::PermissionsExt::from_mode(0o777);
+            fs::set_permissions(self.dir.path(), everyone).unwrap();
+            std::os::unix::process::CommandExt::uid(&mut shell, NOBODY);
+        }
+        said(&shell.output().unwrap())
     }
 
     pub fn run(&self, args: &[&str]) -> Said {

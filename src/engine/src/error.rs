@@ -69,9 +69,11 @@ impl EngineError {
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::Usage { hint, .. } => hint.clone(),
-            Self::DiskFull { .. } => {
-                Some("free some space, or put the cache elsewhere with `--cache DIR`".to_owned())
-            }
+            Self::DiskFull { .. } => Some(
+                "free some space, put the cache elsewhere with `--cache DIR`, or begin all the \
+                     same with `run --ignore-space`: what is finished when the disk is full is kept"
+                    .to_owned(),
+            ),
             Self::Store(error) if error.lost_object().is_some() => {
                 Some("the next `pipeline run` of its stage makes it again".to_owned())
             }

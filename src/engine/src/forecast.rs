@@ -4,17 +4,21 @@
 //! what is to be done, else of each item the latest. Without history, from the stage's own guess by
 //! how much the source files hold.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 use serde::{Deserialize, Serialize};
-use stage_core::Part;
+use stage_core::{Digest, Part};
 
 use crate::error::EngineError;
 use crate::session::{Node, Session, State};
 use crate::store::{Artifact, Rate};
+use crate::threads::MAX_JOBS;
 
 /// Of how many actions in the cache the rate is taken.
 const SAMPLE: u64 = 1000;
+
+/// Of how many items it is asked whether the stage's whole part links their files.
+const FEW: usize = 8;
 
 /// What is expected of one stage.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -97,7 +101,9 @@ impl Session<'_> {
             let rate = self.rate(stage, part, actions)?;
             let (seconds, bytes, from_history) = if rate.actions > 0 {
                 let share = actions as f64 / rate.actions as f64;
-                (rate.seconds * share, rate.output_bytes as f64 * share, true)
+                let linked = self.linked_bytes(stage, part)?;
+                let bytes = rate.output_bytes.saturating_sub(linked);
+                (rate.seconds * share, bytes as f64 * share, true)
             } else {
                 let guess = def.stage.estimate(part, extent);
                 (guess.seconds, guess.bytes, false)
@@ -146,11 +152,43 @@ impl Session<'_> {
         Ok(rate)
     }
 
+    /// How much of a whole part's artifact are files of the stage's items, which are written with
+    /// these and not once more.
+    fn linked_bytes(&self, stage: usize, part: Part) -> Result<u64, EngineError> {
+        let def = &self.graph().stages[stage];
+        if part != Part::Whole || !def.has(Part::Item) {
+            return Ok(0);
+        }
+        let (store, pipeline) = (&self.project.store, &self.project.name);
+        let last = |part, item: &str| -> Result<Option<Artifact>, EngineError> {
+            let done = store.last_done(pipeline, &def.name, part, item)?;
+            Ok(done.map(|(_, artifact)| artifact))
+        };
+        let Some(whole) = last(Part::Whole, "")? else {
+            return Ok(0);
+        };
+        let files: HashSet<Digest> = whole.tree().0.values().map(|entry| entry.digest).collect();
+        let items = self.nodes.iter();
+        let items = items.filter(|node| (node.stage, node.part) == (stage, Part::Item));
+        // What holds for some holds for all: the stage links its items, or does not.
+        for node in items.take(FEW) {
+            let Some(item) = last(Part::Item, self.item_name(node))? else {
+                continue;
+            };
+            let item = item.tree();
+            let mut entries = item.0.values();
+            if entries.any(|entry| files.contains(&entry.digest)) {
+                return Ok(store.rate(pipeline, &def.name, Part::Item)?.output_bytes);
+            }
+        }
+        Ok(0)
+    }
+
     /// Number of actions at a time.
     pub(crate) fn jobs(&self) -> usize {
         match self.request.jobs {
             0 => std::thread::available_parallelism().map_or(1, usize::from),
-            jobs => jobs,
+            jobs => jobs.min(usize::from(MAX_JOBS)),
         }
     }
 

@@ -20,6 +20,7 @@ mod session;
 mod settled;
 pub mod store;
 mod summary;
+pub mod threads;
 mod why;
 
 pub use config::{Config, Diagnostic, Setting};

@@ -196,15 +196,21 @@ impl Worker {
         let errors = child.stderr.take().ok_or_else(missing)?;
         let complaints = Arc::new(Mutex::new(Vec::new()));
         let words = Arc::clone(&complaints);
-        std::thread::spawn(move || listen(errors, &words));
-        Ok(Self {
+        let worker = Self {
             child,
             input,
             messages: Messages::new(output),
             complaints,
             shown,
             greeted: false,
-        })
+        };
+        // Nobody would read what it says: without the thread the worker ends here.
+        std::thread::Builder::new()
+            .spawn(move || listen(errors, &words))
+            .map_err(|error| {
+                StageError::Environment(format!("cannot start a thread for a worker: {error}"))
+            })?;
+        Ok(worker)
     }
 
     /// Waits until it has said that it is ready and speaks our language.

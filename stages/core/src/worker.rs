@@ -159,7 +159,7 @@ impl Job {
 /// failure of the item, and the worker then ends, since its state is unknown.
 ///
 /// # Errors
-/// The output cannot be written: the engine is gone.
+/// The output cannot be written: the engine is gone. Or no thread can be started.
 pub fn serve(
     registry: &Registry,
     class: &str,
@@ -171,6 +171,14 @@ pub fn serve(
         .iter()
         .map(|entry| (entry.kind.to_owned(), entry.version))
         .collect();
+    let (jobs, job_queue) = channel();
+    let (published, published_queue) = channel();
+    let published_queue = Arc::new(Mutex::new(published_queue));
+    let current: Arc<Mutex<Cancel>> = Arc::default();
+    let reader_current = Arc::clone(&current);
+    std::thread::Builder::new()
+        .spawn(move || read(input, &jobs, &published, &reader_current))
+        .map_err(|error| io::Error::new(error.kind(), format!("cannot start a thread: {error}")))?;
     send(
         &out,
         &FromWorker::Hello {
@@ -179,12 +187,6 @@ pub fn serve(
             kinds,
         },
     )?;
-    let (jobs, job_queue) = channel();
-    let (published, published_queue) = channel();
-    let published_queue = Arc::new(Mutex::new(published_queue));
-    let current: Arc<Mutex<Cancel>> = Arc::default();
-    let reader_current = Arc::clone(&current);
-    std::thread::spawn(move || read(input, &jobs, &published, &reader_current));
     while let Ok(job) = job_queue.recv() {
         let cancel = {
             let mut slot = current.lock().unwrap_or_else(PoisonError::into_inner);

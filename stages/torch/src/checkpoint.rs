@@ -26,6 +26,10 @@ pub const FORMAT: u64 = 1;
 pub const TEMPORARY: &str = ".tmp";
 /// Largest file that is read: far above any model here, far below what would fill a machine.
 const MAX_BYTES: u64 = 8 << 30;
+/// Longest header that is read. To understand one takes many times its length in memory.
+const MAX_HEADER: u64 = 32 << 20;
+/// Most axes of a tensor.
+const MAX_AXES: usize = 8;
 
 /// A file's tensors and facts.
 #[derive(Debug)]
@@ -150,6 +154,12 @@ pub fn from_bytes(file: &str, bytes: &[u8]) -> Result<Checkpoint> {
             "is truncated, damaged or no safetensors file ({e}); make it again or give another"
         ))
     };
+    let header = bytes.first_chunk().map_or(0, |n| u64::from_le_bytes(*n));
+    if header > MAX_HEADER {
+        return Err(foreign(&format_args!(
+            "its header claims {header} bytes, expected at most {MAX_HEADER}"
+        )));
+    }
     let views = SafeTensors::deserialize(bytes).map_err(|e| foreign(&e))?;
     let (_, header) = SafeTensors::read_metadata(bytes).map_err(|e| foreign(&e))?;
     let text = header
@@ -199,15 +209,31 @@ pub fn from_bytes(file: &str, bytes: &[u8]) -> Result<Checkpoint> {
             Dtype::I64 => Kind::Int64,
             other => {
                 return Err(fail(format!(
-                    "has `{name}` of type {other:?}, expected F32 or I64"
+                    "has `{}` of type {other:?}, expected F32 or I64",
+                    name.escape_debug()
                 )));
             }
         };
-        let shape: Vec<i64> = view.shape().iter().map(|&n| n as i64).collect();
+        let shape = shape_of(view).ok_or_else(|| {
+            fail(format!(
+                "has `{}` of a shape that no tensor can have",
+                name.escape_debug()
+            ))
+        })?;
         let tensor = Tensor::f_from_data_size(view.data(), &shape, kind)?;
         tensors.insert(name.clone(), tensor);
     }
     Ok(Checkpoint { tensors, meta })
+}
+
+/// The shape of a tensor, if libtorch can count its elements. The bytes do not tell: an axis of
+/// length 0 makes any others possible.
+fn shape_of(view: &TensorView<'_>) -> Option<Vec<i64>> {
+    let shape = view.shape().iter().map(|&n| i64::try_from(n).ok());
+    let shape: Vec<i64> = shape.collect::<Option<_>>()?;
+    let mut lengths = shape.iter().filter(|n| **n > 0);
+    lengths.try_fold(1_i64, |count, n| count.checked_mul(*n))?;
+    (shape.len() <= MAX_AXES).then_some(shape)
 }
 
 struct Raw {

@@ -241,6 +241,11 @@ impl Learner {
         let fail = |reason: String| Error::checkpoint("state.safetensors", reason);
         let progress: Progress = serde_json::from_value(Value::Object(saved.meta))
             .map_err(|e| fail(format!("is of another version of this program ({e})")))?;
+        if progress.validated > progress.step {
+            return Err(fail(
+                "was validated after a step that it has not made".to_owned(),
+            ));
+        }
         let (mut model, mut rest) = (BTreeMap::new(), BTreeMap::new());
         for (name, tensor) in saved.tensors {
             match name.strip_prefix("model/") {

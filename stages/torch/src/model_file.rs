@@ -5,7 +5,7 @@
 //! their resolved parameters), `train` (the training's own), `step`, `epoch`, `errors`. No names,
 //! times or paths: the bytes follow from data and parameters alone.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
@@ -17,6 +17,13 @@ use crate::checkpoint::{self, Checkpoint};
 use crate::models::{self, NextFrame, Rows};
 use crate::validate::Errors;
 use crate::{Error, Result};
+
+/// Most columns of the rows: a data set has magnitudes, phases and descriptors.
+const MAX_COLUMNS: usize = 16;
+/// Most values of a row.
+const MAX_WIDTH: usize = 1 << 20;
+/// Largest value in the statistics of the rows, far above any magnitude.
+const MAX_VALUE: f32 = 1e12;
 
 /// What a model file says beside its weights.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -57,9 +64,7 @@ pub fn to_bytes(model: &dyn NextFrame, facts: &Facts) -> Result<Vec<u8>> {
 /// architecture that it names.
 pub fn load(path: &Path, device: Device) -> Result<(Box<dyn NextFrame>, Facts)> {
     let (facts, tensors) = read(path)?;
-    let file = name_of(path);
-    let mut model = models::build(&facts.architecture, &facts.rows, device, 0)?;
-    models::restore(model.as_mut(), tensors).map_err(|reason| Error::checkpoint(&file, reason))?;
+    let model = rebuild(&name_of(path), &facts, device, tensors)?;
     Ok((model, facts))
 }
 
@@ -69,9 +74,22 @@ pub fn load(path: &Path, device: Device) -> Result<(Box<dyn NextFrame>, Facts)> 
 /// As [`load`].
 pub fn from_bytes(file: &str, bytes: &[u8], device: Device) -> Result<(Box<dyn NextFrame>, Facts)> {
     let (facts, tensors) = facts_of(file, checkpoint::from_bytes(file, bytes)?)?;
-    let mut model = models::build(&facts.architecture, &facts.rows, device, 0)?;
-    models::restore(model.as_mut(), tensors).map_err(|reason| Error::checkpoint(file, reason))?;
+    let model = rebuild(file, &facts, device, tensors)?;
     Ok((model, facts))
+}
+
+fn rebuild(
+    file: &str,
+    facts: &Facts,
+    device: Device,
+    tensors: BTreeMap<String, Tensor>,
+) -> Result<Box<dyn NextFrame>> {
+    models::rebuild(&facts.architecture, &facts.rows, device, tensors).map_err(
+        |error| match error {
+            Error::Checkpoint { reason, .. } => Error::checkpoint(file, reason),
+            error => error,
+        },
+    )
 }
 
 /// Reads a model file's facts and tensors.
@@ -120,34 +138,61 @@ fn name_of(path: &Path) -> String {
         .into_owned()
 }
 
-/// Sizes that a digest cannot vouch for: a file of ours, but made to exhaust memory.
+/// Checks what a digest cannot vouch for: that the facts are such as this program writes. A file
+/// can be made to exhaust memory, or to feed the sampler with what is no number.
 fn check(facts: &Facts) -> std::result::Result<(), String> {
-    let width = facts.rows.width();
+    facts
+        .architecture
+        .validate()
+        .map_err(|error| format!("has an architecture that cannot be: {error}"))?;
     let rows = &facts.rows;
-    if width == 0 || width > 1 << 20 {
+    let mut names = BTreeSet::new();
+    for (name, width) in &rows.columns {
+        if *width == 0 || !names.insert(name) {
+            let name: String = name.chars().take(100).collect();
+            return Err(format!(
+                "has a column `{}` twice or without values",
+                name.escape_debug()
+            ));
+        }
+    }
+    if !(1..=MAX_COLUMNS).contains(&names.len()) {
         return Err(format!(
-            "has rows of {width} values, expected 1 to {}",
-            1 << 20
+            "has {} columns, expected 1 to {MAX_COLUMNS}",
+            names.len()
         ));
     }
-    for (what, length) in [
-        ("mean", rows.mean.len()),
-        ("std", rows.std.len()),
-        ("min", rows.min.len()),
-        ("max", rows.max.len()),
+    let width = rows.width();
+    if width > MAX_WIDTH {
+        return Err(format!(
+            "has rows of {width} values, expected 1 to {MAX_WIDTH}"
+        ));
+    }
+    // The models compute in f32.
+    let narrow = |values: &[f64]| values.iter().map(|&x| x as f32).collect::<Vec<_>>();
+    for (what, values) in [
+        ("mean", &narrow(&rows.mean)),
+        ("std", &narrow(&rows.std)),
+        ("min", &rows.min),
+        ("max", &rows.max),
     ] {
+        let length = values.len();
         if length != width {
             return Err(format!("has `{what}` of {length} values, expected {width}"));
         }
+        if let Some(bad) = values.iter().find(|x| x.is_nan() || x.abs() > MAX_VALUE) {
+            return Err(format!(
+                "has {bad:e} in `{what}`, expected numbers from -{MAX_VALUE:e} to {MAX_VALUE:e}"
+            ));
+        }
     }
-    let (hidden, layers) = match &facts.architecture {
-        Architecture::Residual(c) => (c.hidden_size, c.num_layers),
-        Architecture::S0(c) => (c.hidden_size, c.num_layers),
-    };
-    if hidden > 16_384 || layers > 64 {
-        return Err(format!(
-            "has {layers} layers of {hidden} values, expected at most 64 of 16384"
-        ));
+    if rows.std.iter().any(|std| *std < 0.0) {
+        return Err("has a negative deviation in `std`".to_owned());
     }
-    Ok(())
+    if rows.min.iter().zip(&rows.max).any(|(min, max)| min > max) {
+        return Err("has a value in `min` above that in `max`".to_owned());
+    }
+    rows.format()
+        .map(drop)
+        .map_err(|error| format!("has {error}"))
 }

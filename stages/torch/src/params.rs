@@ -11,7 +11,7 @@ use std::sync::{Mutex, PoisonError};
 use stage_core::derive_seed;
 use tch::{Device, Kind, Tensor};
 
-use crate::Result;
+use crate::{Error, Result};
 
 /// How a tensor begins.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -29,8 +29,20 @@ pub enum Init {
 pub struct Params {
     named: BTreeMap<String, Tensor>,
     device: Device,
-    seed: u64,
+    origin: Origin,
 }
+
+/// Where the values of the tensors come from.
+#[derive(Debug)]
+enum Origin {
+    /// Drawn with this seed.
+    Seed(u64),
+    /// The tensors of a file that were not asked for yet.
+    Saved(BTreeMap<String, Tensor>),
+}
+
+/// What the names of tensors begin with that are not trained.
+pub(crate) const BUFFER: &str = "buffer/";
 
 impl Params {
     /// An empty set on `device`; `seed` is that of the initial weights.
@@ -38,28 +50,54 @@ impl Params {
         Self {
             named: BTreeMap::new(),
             device,
-            seed,
+            origin: Origin::Seed(seed),
+        }
+    }
+
+    /// An empty set on `device` that takes its tensors from a file's. Whatever sizes are asked
+    /// for, nothing is allocated that the file does not hold.
+    pub fn saved(device: Device, tensors: BTreeMap<String, Tensor>) -> Self {
+        Self {
+            named: BTreeMap::new(),
+            device,
+            origin: Origin::Saved(tensors),
         }
     }
 
     /// Adds a trainable f32 tensor and gives a handle to it.
     ///
     /// # Errors
-    /// Out of memory.
+    /// Out of memory; or, of [`Params::saved`], the file has no such tensor
+    /// ([`Error::Checkpoint`]).
     pub fn add(&mut self, name: &str, shape: &[i64], init: Init) -> Result<Tensor> {
-        // Nobody may draw between the seed and the values.
-        let _alone = GENERATOR.lock().unwrap_or_else(PoisonError::into_inner);
-        // Drawn on the CPU, so that the same seed begins alike on every device.
-        tch::manual_seed(seed_of(self.seed, &["init", name]));
-        let mut tensor = Tensor::f_zeros(shape, (Kind::Float, Device::Cpu))?;
-        match init {
-            Init::Constant(value) => drop(tensor.f_fill_(value)?),
-            Init::Uniform(bound) => drop(tensor.f_uniform_(-bound, bound)?),
-            Init::Normal(deviation) => drop(tensor.f_normal_(0.0, deviation)?),
-        }
+        let tensor = match &mut self.origin {
+            Origin::Seed(seed) => drawn(*seed, name, shape, init)?,
+            Origin::Saved(saved) => taken(saved, name, shape)?,
+        };
         let tensor = tensor.f_to_device(self.device)?.f_set_requires_grad(true)?;
         self.named.insert(name.to_owned(), tensor.shallow_clone());
         Ok(tensor)
+    }
+
+    /// A tensor that is estimated in other ways than by gradients, with `value` everywhere until
+    /// it is known. It is not one of the set.
+    ///
+    /// # Errors
+    /// As [`Params::add`].
+    pub fn buffer(&mut self, name: &str, shape: &[i64], value: f64) -> Result<Tensor> {
+        let tensor = match &mut self.origin {
+            Origin::Seed(_) => Tensor::f_full(shape, value, (Kind::Float, Device::Cpu))?,
+            Origin::Saved(saved) => taken(saved, &format!("{BUFFER}{name}"), shape)?,
+        };
+        Ok(tensor.f_to_device(self.device)?)
+    }
+
+    /// The name of a tensor of the file that was not asked for.
+    pub fn left_over(&self) -> Option<&str> {
+        match &self.origin {
+            Origin::Seed(_) => None,
+            Origin::Saved(saved) => saved.keys().next().map(String::as_str),
+        }
     }
 
     /// The tensors by name.
@@ -95,27 +133,83 @@ impl Params {
     /// What is missing, superfluous or of another shape, in words for the user.
     pub fn assign(&mut self, other: &BTreeMap<String, Tensor>) -> std::result::Result<(), String> {
         if let Some(name) = other.keys().find(|name| !self.named.contains_key(*name)) {
-            return Err(format!(
-                "has a tensor `{name}` that this architecture has not"
-            ));
+            return Err(superfluous(name));
         }
         let _guard = tch::no_grad_guard();
         for (name, tensor) in &mut self.named {
             let Some(value) = other.get(name) else {
                 return Err(format!("lacks the tensor `{name}` of this architecture"));
             };
-            if value.size() != tensor.size() {
-                return Err(format!(
-                    "has `{name}` of shape {:?}, expected {:?}",
-                    value.size(),
-                    tensor.size()
-                ));
-            }
+            fits(name, value, &tensor.size())?;
             tensor
                 .f_copy_(value)
                 .map_err(|e| format!("cannot be copied to the device: {e}"))?;
         }
         Ok(())
+    }
+}
+
+/// A tensor with its initial values.
+fn drawn(seed: u64, name: &str, shape: &[i64], init: Init) -> Result<Tensor> {
+    // Nobody may draw between the seed and the values.
+    let _alone = GENERATOR.lock().unwrap_or_else(PoisonError::into_inner);
+    // Drawn on the CPU, so that the same seed begins alike on every device.
+    tch::manual_seed(seed_of(seed, &["init", name]));
+    let mut tensor = Tensor::f_zeros(shape, (Kind::Float, Device::Cpu))?;
+    match init {
+        Init::Constant(value) => drop(tensor.f_fill_(value)?),
+        Init::Uniform(bound) => drop(tensor.f_uniform_(-bound, bound)?),
+        Init::Normal(deviation) => drop(tensor.f_normal_(0.0, deviation)?),
+    }
+    Ok(tensor)
+}
+
+/// The tensor `name` of a file, if it is as the model needs it.
+fn taken(saved: &mut BTreeMap<String, Tensor>, name: &str, shape: &[i64]) -> Result<Tensor> {
+    let fail = |reason| Error::checkpoint("model", reason);
+    let tensor = saved
+        .remove(name)
+        .ok_or_else(|| fail(format!("lacks the tensor `{name}` of this architecture")))?;
+    fits(name, &tensor, shape).map_err(fail)?;
+    Ok(tensor)
+}
+
+/// That a file has a tensor too many.
+pub(crate) fn superfluous(name: &str) -> String {
+    let name: String = name.chars().take(100).collect();
+    format!(
+        "has a tensor `{}` that this architecture has not",
+        name.escape_debug()
+    )
+}
+
+/// Checks that a file's tensor has the shape that a model needs, and is made of numbers.
+///
+/// # Errors
+/// What is wrong with it, in words for the user that follow the file's name.
+pub(crate) fn fits(name: &str, tensor: &Tensor, shape: &[i64]) -> std::result::Result<(), String> {
+    if tensor.size() != shape {
+        return Err(format!(
+            "has `{name}` of shape {:?}, expected {shape:?}",
+            tensor.size()
+        ));
+    }
+    if tensor.kind() != Kind::Float {
+        return Err(format!(
+            "has `{name}` of type {:?}, expected Float",
+            tensor.kind()
+        ));
+    }
+    let finite = tensor
+        .f_isfinite()
+        .and_then(|finite| finite.f_all())
+        .and_then(i64::try_from);
+    match finite {
+        Ok(0) => Err(format!(
+            "has a value in `{name}` that is not a finite number; train it again"
+        )),
+        Ok(_) => Ok(()),
+        Err(e) => Err(format!("has `{name}` that cannot be checked: {e}")),
     }
 }
 

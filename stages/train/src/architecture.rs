@@ -1,6 +1,7 @@
 //! Architectures and presets.
 
 use serde::{Deserialize, Serialize};
+use stage_core::ParamError;
 
 use crate::{Decay, Train};
 
@@ -82,7 +83,38 @@ impl Architecture {
             Self::S0(_) => "s0",
         }
     }
+
+    /// Checks the ranges of all fields.
+    ///
+    /// # Errors
+    /// The first field that is out of its range.
+    pub fn validate(&self) -> Result<(), ParamError> {
+        let count = |key, value: u32, least, most: u32| {
+            ParamError::check_range(key, &value, least..=most, "")
+        };
+        let share = ParamError::check_range::<f64>;
+        let (hidden_size, num_layers, dropout) = match self {
+            Self::Residual(c) => (c.hidden_size, c.num_layers, c.dropout),
+            Self::S0(c) => (c.hidden_size, c.num_layers, c.dropout),
+        };
+        count("hidden_size", hidden_size, 1, 16_384)?;
+        count("num_layers", num_layers, 1, 64)?;
+        share("dropout", &dropout, 0.0..=0.95, "")?;
+        match self {
+            Self::Residual(config) => {
+                share("input_noise", &config.input_noise, 0.0..=2.0, "")?;
+                count("history", config.history, 1, 256)?;
+                count("channels", config.channels, 1, 1024)
+            }
+            Self::S0(config) => count("window", config.window, MIN_CHUNK, MAX_CHUNK),
+        }
+    }
 }
+
+/// Fewest frames of a chunk, which is the window of `s0`.
+pub(crate) const MIN_CHUNK: u32 = 2;
+/// Most frames of a chunk.
+pub(crate) const MAX_CHUNK: u32 = 65_536;
 
 /// Architecture `residual`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

@@ -16,6 +16,8 @@ mod resolve;
 use serde::{Deserialize, Serialize};
 use stage_core::{Estimate, FileParam, Host, Kind, ParamError, Part, Port, PortTakes, Stage};
 
+use architecture::{MAX_CHUNK, MIN_CHUNK};
+
 pub use architecture::{Architecture, Preset, ResidualConfig, S0Config};
 
 /// File of the best model in the artifact.
@@ -145,13 +147,12 @@ impl Stage for Train {
     fn validate(&self) -> Result<(), ParamError> {
         let range = ParamError::check_range::<f64>;
         let count = |key, value: u32, most: u32| ParamError::check_range(key, &value, 1..=most, "");
-        count("hidden_size", self.hidden_size, 16_384)?;
-        count("num_layers", self.num_layers, 64)?;
         count("batch_size", self.batch_size, 65_536)?;
-        ParamError::check_range("chunk", &self.chunk, 2..=65_536, "frames")?;
+        ParamError::check_range("chunk", &self.chunk, MIN_CHUNK..=MAX_CHUNK, "frames")?;
+        self.architecture().validate()?;
         count("threads", self.threads, 256)?;
         count("save_every", self.save_every, 1_000_000)?;
-        range("dropout", &self.dropout, 0.0..=0.95, "")?;
+        // Preset `s0` does not have it.
         range("input_noise", &self.input_noise, 0.0..=2.0, "")?;
         if self.preset == Preset::S0 && self.input_noise > 0.0 {
             let message = "preset `s0` takes its frames as they are";

@@ -24,6 +24,7 @@ use crate::store::{
     Origin, Record, RunOutcome, RunRecord, RunStage, StoreError, Ulid, list_digest, now_millis,
 };
 use crate::summary::{Summary, Verdict};
+use crate::threads;
 use books::{Books, Desk};
 
 /// Among how many of the newest runs one of the same stages is looked for.
@@ -63,9 +64,11 @@ impl Session<'_> {
         observer.observe(&RunEvent::Planned(&forecast));
         self.tell_settled(observer);
         let work = self.has_work();
-        let run = Ulid::new();
+        let run = self.project.store.next_run();
         if work {
-            self.check_space(forecast.bytes)?;
+            if !self.request.ignore_space {
+                self.check_space(forecast.bytes)?;
+            }
             let origin = Arc::new(self.origin(run));
             let run_dir = self
                 .request
@@ -202,12 +205,17 @@ impl Session<'_> {
             turns: workers::Turns::new(turns),
         };
         // One job at a time stays in order.
-        let threads = if jobs == 1 { 1 } else { 2 * jobs };
+        let count = if jobs == 1 { 1 } else { 2 * jobs };
         let desk = Desk::new(Books::new(self, observer, cancel));
+        let work = || desk.work(|task| shop.perform(task));
         std::thread::scope(|scope| {
-            for _ in 0..threads {
-                scope.spawn(|| desk.work(|task| shop.perform(task)));
+            // This thread is one of them, and all of them if the system has no more.
+            for _ in 1..count {
+                if threads::spawn_scoped(scope, work).is_none() {
+                    break;
+                }
             }
+            work();
         });
         desk.close()
     }

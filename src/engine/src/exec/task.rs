@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ops::ControlFlow;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::sync::mpsc::{Receiver, channel};
+use std::sync::mpsc::channel;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
@@ -23,6 +23,7 @@ use crate::store::{
     ActionRecord, Artifact, Holder, InterimRecord, Origin, Outcome, Record, Scratch, StageSettings,
     StatSig, StoreError, now_millis,
 };
+use crate::threads;
 
 /// An artifact that a task is given.
 #[derive(Debug)]
@@ -270,7 +271,7 @@ impl Shop<'_> {
         }
         let store = &self.project.store;
         let wait = |other: Option<&Holder>| self.wait(task, other);
-        let scratch = store.scratch(&task.scratch_key, &self.origin.pipeline, wait)?;
+        let scratch = store.scratch(&task.scratch_key, &self.origin, wait)?;
         if task.forced {
             scratch.clear()?;
         }
@@ -385,20 +386,25 @@ impl Shop<'_> {
             let cx = cx;
             catch_unwind(AssertUnwindSafe(|| job.perform(registry, &cx)))
         };
-        let listen = |events: Receiver<Event>| {
-            for event in events {
+        let events = Mutex::new(events);
+        let listen = || {
+            for event in events.lock().unwrap_or_else(PoisonError::into_inner).iter() {
                 self.observer.observe(&RunEvent::Stage(task.who(), &event));
             }
         };
         let result = if task.settings.part == Part::Item {
             // Items are short and many: what they say is heard at their end, without a thread.
             let result = perform();
-            listen(events);
+            listen();
             result
         } else {
             std::thread::scope(|scope| {
-                scope.spawn(|| listen(events));
-                perform()
+                let listener = threads::spawn_scoped(scope, listen);
+                let result = perform();
+                if listener.is_none() {
+                    listen();
+                }
+                result
             })
         };
         result.unwrap_or_else(|payload| {

@@ -79,8 +79,10 @@ pub struct Request {
     pub only: Option<BTreeSet<Digest>>,
     /// Whether files whose content is not known yet stay unread: their actions count as stale.
     pub quick: bool,
-    /// Number of actions at a time; 0 for one per core.
+    /// Number of actions at a time, at most [`crate::threads::MAX_JOBS`]; 0 for one per core.
     pub jobs: usize,
+    /// Whether the run begins although the disk is expected not to hold what it writes.
+    pub ignore_space: bool,
     /// Device of the stages that compute on one.
     pub device: DeviceChoice,
     /// The command line, for the history.

@@ -5,6 +5,7 @@ use std::io;
 use std::path::Path;
 use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
+use std::thread::ScopedJoinHandle;
 
 use super::error::{Result, StoreError, Warning};
 use super::index::{Index, IndexError, Place};
@@ -13,6 +14,7 @@ use super::record::{ActionResult, Record};
 use super::wire::{self, Unreadable};
 use super::{Inner, Ulid, sweep};
 use crate::fs::{self, Nanos};
+use crate::threads;
 
 /// Largest commit file that is read, in bytes.
 const COMMIT_LIMIT: u64 = 1 << 31;
@@ -348,11 +350,11 @@ impl Inner {
         std::thread::scope(|scope| {
             let shares: Vec<_> = names
                 .chunks(share)
-                .map(|names| scope.spawn(move || read(names)))
+                .map(|names| (names, threads::spawn_scoped(scope, move || read(names))))
                 .collect();
             let mut all: Commits = (Vec::with_capacity(names.len()), false);
-            for share in shares {
-                match share.join() {
+            for (names, share) in shares {
+                match share.map_or_else(|| Ok(read(names)), ScopedJoinHandle::join) {
                     Ok(read) => {
                         let (commits, gone) = read?;
                         all.0.extend(commits);

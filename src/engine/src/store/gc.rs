@@ -7,7 +7,7 @@
 //! unlinked. The next collection finishes what one that was cut short left.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
-use std::ops::ControlFlow;
+use std::ops::{ControlFlow, Range};
 use std::time::Duration;
 
 use stage_core::Digest;
@@ -17,6 +17,10 @@ use super::fold::IfUnreadable;
 use super::survey::{ALWAYS, DEAD, Fate, Owner, Roots, StageName, Survey};
 use super::{Holder, Inner, Store, Ulid, lease, now_millis, sweep};
 use crate::fs::{self, Nanos};
+
+/// How far ahead of the clock a time may lie. What lies further ahead was stamped by a clock that
+/// was wrong: it says nothing of an age, and must not keep a thing young for years.
+const AHEAD: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// What a collection keeps.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -123,6 +127,17 @@ struct Found {
     young: bool,
 }
 
+/// The times, in milliseconds since 1970, that are less than `age` ago by the machine's clock.
+fn young_by_clock(age: Duration) -> Range<u64> {
+    if age.is_zero() {
+        // Without an age to keep, "now" is old already.
+        return 0..0;
+    }
+    let now = Duration::from_millis(now_millis());
+    let millis = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+    millis(now.saturating_sub(age))..millis(now.saturating_add(AHEAD))
+}
+
 impl Store {
     /// Frees what nothing needs any more; safe beside every other process.
     ///
@@ -211,15 +226,9 @@ impl Inner {
     pub(super) fn plan(&self, options: &GcOptions, unreadable: IfUnreadable) -> Result<Plan> {
         let leases = lease::living(&*self.fs, &self.layout)?;
         let held = leases.into_iter().flat_map(|lease| lease.digests);
-        let age = u64::try_from(options.min_age.as_millis()).unwrap_or(u64::MAX);
         let roots = Roots {
             keep_runs: options.keep_runs,
-            // Without an age to keep, "now" is old already.
-            young: if age == 0 {
-                u64::MAX
-            } else {
-                now_millis().saturating_sub(age)
-            },
+            young: young_by_clock(options.min_age),
             held: held.collect(),
         };
         let survey = self.survey(roots, unreadable)?;
@@ -263,7 +272,7 @@ impl Inner {
 
     /// All objects in place.
     fn find_objects(&self, min_age: Duration) -> Result<Vec<Found>> {
-        let before = self.settled_before(min_age)?;
+        let young = self.young(min_age)?;
         let mut found = Vec::new();
         for digest in self.objects.list()? {
             let path = self.objects.path(digest);
@@ -274,27 +283,27 @@ impl Inner {
             found.push(Found {
                 digest,
                 size: stat.size,
-                young: stat.ctime >= before,
+                young: young.contains(&stat.ctime),
             });
         }
         Ok(found)
     }
 
-    /// The time before which files are older than `min_age`, by the clock that stamps them.
-    fn settled_before(&self, min_age: Duration) -> Result<Nanos> {
+    /// The times at which files are younger than `min_age`, by the clock that stamps them.
+    fn young(&self, min_age: Duration) -> Result<Range<Nanos>> {
         if min_age.is_zero() {
-            return Ok(Nanos::MAX);
+            return Ok(0..0);
         }
+        let nanos = |time: Duration| Nanos::try_from(time.as_nanos()).unwrap_or(Nanos::MAX);
         let trash = &self.layout.trash;
-        let age = Nanos::try_from(min_age.as_nanos()).unwrap_or(Nanos::MAX);
-        match self.fs.now(trash) {
-            Ok(now) => Ok(now.saturating_sub(age)),
+        let now = match self.fs.now(trash) {
             Err(error) if is_read_only(&error) => {
                 let now = Nanos::try_from(now_millis()).unwrap_or(0);
-                Ok(now.saturating_mul(1_000_000).saturating_sub(age))
+                now.saturating_mul(1_000_000)
             }
-            Err(error) => Err(StoreError::io("ask for the time in", trash)(error)),
-        }
+            now => now.map_err(StoreError::io("ask for the time in", trash))?,
+        };
+        Ok(now.saturating_sub(nanos(min_age))..now.saturating_add(nanos(AHEAD)))
     }
 
     pub(super) fn report(&self, options: &GcOptions, plan: &Plan) -> Result<GcReport> {
@@ -367,10 +376,10 @@ impl Inner {
         Ok(())
     }
 
-    /// Folders of work that none of the kept runs of their pipeline touched, with their bytes.
+    /// Folders of work that no kept run used last, with their bytes.
     fn idle_scratch(&self, plan: &Plan, options: &GcOptions) -> Result<Vec<(String, u64)>> {
         let dir = &self.layout.scratch;
-        let before = self.settled_before(options.min_age)?;
+        let young = self.young(options.min_age)?;
         let entries = sweep::entries(&*self.fs, dir)?;
         let mut idle = Vec::new();
         for entry in entries.iter().filter(|entry| sweep::is_scratch(entry)) {
@@ -382,13 +391,13 @@ impl Inner {
             let owner = dir.join(format!("{name}.owner"));
             let owner = fs::read(&*self.fs, &owner, 64 * 1024).unwrap_or_default();
             let owner: Holder = serde_json::from_slice(&owner).unwrap_or_default();
-            let oldest = plan.survey.oldest_kept(&owner.pipeline, plan.cut);
-            let since = oldest.map_or(Nanos::MAX, |millis| {
-                Nanos::try_from(millis)
-                    .unwrap_or(Nanos::MAX)
-                    .saturating_mul(1_000_000)
-            });
-            if extent.touched < before && extent.touched < since {
+            let kept = match owner.run {
+                Some(run) => plan.survey.level_of_run(run) <= plan.cut,
+                None => plan
+                    .survey
+                    .has_kept_since(&owner.pipeline, plan.cut, extent.touched),
+            };
+            if !kept && !young.contains(&extent.touched) {
                 idle.push((name.to_owned(), extent.bytes));
             }
         }
@@ -405,7 +414,7 @@ impl Inner {
     ) -> Result<()> {
         sweep::tmp(&*self.fs, &self.layout)?;
         sweep::claims(&*self.fs, &self.layout)?;
-        let before = self.settled_before(options.min_age)?;
+        let young = self.young(options.min_age)?;
         let dir = &self.layout.trash;
         let entries = sweep::entries(&*self.fs, dir)?;
         for entry in entries.into_iter().filter(sweep::is_trash) {
@@ -414,7 +423,7 @@ impl Inner {
             let Ok(stat) = self.fs.lstat(&path) else {
                 continue;
             };
-            if !ours && stat.ctime >= before {
+            if !ours && young.contains(&stat.ctime) {
                 continue;
             }
             fs::gone_is_fine(self.fs.remove_file(&path))

@@ -22,6 +22,7 @@ use serde::{Deserialize, Serialize};
 use stage_core::Digest;
 
 use super::error::{Result, StoreError};
+use super::record::Origin;
 use super::ulid::now_millis;
 use super::{Layout, Ulid};
 use crate::fs::{self, FileKind, Fs, Handle};
@@ -46,16 +47,29 @@ pub struct Holder {
     /// The pipeline whose scratch folder it is; empty for a lease or a claim.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub pipeline: String,
+    /// The run that used the scratch folder last, unless an older version of the program did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub run: Option<Ulid>,
 }
 
 impl Holder {
-    /// This process, from now on, at a pipeline's work.
-    pub fn this_process(pipeline: &str) -> Self {
+    /// This process, from now on.
+    pub fn this_process() -> Self {
         Self {
             pid: std::process::id(),
             host: host_name(),
             since: now_millis(),
-            pipeline: pipeline.to_owned(),
+            pipeline: String::new(),
+            run: None,
+        }
+    }
+
+    /// This process, from now on, at the work of a run.
+    pub fn of_run(origin: &Origin) -> Self {
+        Self {
+            pipeline: origin.pipeline.clone(),
+            run: Some(origin.run),
+            ..Self::this_process()
         }
     }
 }
@@ -339,7 +353,7 @@ pub(super) fn same(fs: &dyn Fs, path: &Path, file: &dyn Handle) -> io::Result<bo
 
 /// Writes into an empty file whose it is.
 fn write_holder(file: &mut dyn Handle) -> io::Result<()> {
-    let mut line = serde_json::to_vec(&Holder::this_process("")).map_err(io::Error::other)?;
+    let mut line = serde_json::to_vec(&Holder::this_process()).map_err(io::Error::other)?;
     line.push(b'\n');
     file.write_all(&line)
 }

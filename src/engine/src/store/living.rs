@@ -7,7 +7,7 @@ use stage_core::Digest;
 
 use super::error::{Result, StoreError};
 use super::lease::{self, Claim, Holder, LeaseInfo, Scratch};
-use super::record::run_digest;
+use super::record::{Origin, run_digest};
 use super::{Store, Ulid, open};
 use crate::fs;
 
@@ -39,6 +39,12 @@ impl Store {
         self.inner.lease()?.hold(&[run_digest(run)])
     }
 
+    /// A name for a new run, after those of all runs that the store knows, whatever the machine's
+    /// clock says.
+    pub fn next_run(&self) -> Ulid {
+        self.inner.clock.next()
+    }
+
     /// The leases of all living processes.
     ///
     /// # Errors
@@ -62,15 +68,16 @@ impl Store {
         self.inner.lease()?.claim(&path, &mut wait)
     }
 
-    /// The scratch folder `key` of a pipeline's stage, claimed as by [`Store::claim`]. It holds
-    /// what earlier attempts left there.
+    /// The scratch folder `key`, claimed as by [`Store::claim`] for the run of `origin`. It holds
+    /// what earlier attempts left there. It is that run's from now on: a collection that drops the
+    /// run drops the folder.
     ///
     /// # Errors
     /// As [`Store::claim`], or the folder cannot be made.
     pub fn scratch(
         &self,
         key: &Digest,
-        pipeline: &str,
+        origin: &Origin,
         mut wait: impl FnMut(Option<&Holder>) -> ControlFlow<()>,
     ) -> Result<Scratch> {
         let layout = &self.inner.layout;
@@ -78,7 +85,7 @@ impl Store {
         let claim = self.inner.lease()?.claim(&claim_path, &mut wait)?;
         let path = layout.scratch.join(key.to_hex());
         let owner = layout.scratch.join(format!("{key}.owner"));
-        let line = serde_json::to_vec(&Holder::this_process(pipeline))
+        let line = serde_json::to_vec(&Holder::of_run(origin))
             .map_err(|error| StoreError::io("write", &owner)(io::Error::other(error)))?;
         fs::write_atomic(&*self.inner.fs, &owner, &line)
             .map_err(StoreError::io("write", &owner))?;

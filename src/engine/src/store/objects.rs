@@ -80,17 +80,24 @@ impl Objects {
             self.fs
                 .copy(from, &copy)
                 .map_err(StoreError::io("copy", from))?;
-            self.seal(&copy)?;
+            let stat = self
+                .fs
+                .lstat(&copy)
+                .map_err(StoreError::io("read", &copy))?;
+            self.seal(&copy, stat.mode)?;
             return self.place(&copy, digest, size);
         }
-        if stat.mode != SEALED_MODE {
-            self.seal(from)?;
-        }
+        self.seal(from, stat.mode)?;
         self.place(from, digest, size)
     }
 
-    fn seal(&self, path: &Path) -> Result<()> {
-        let sealed = self.fs.set_mode(path, SEALED_MODE);
+    /// Makes a file of this `mode` read-only, for those who could read it: the umask of the process
+    /// that created it has decided who that is.
+    fn seal(&self, path: &Path, mode: u32) -> Result<()> {
+        if mode & !SEALED_MODE == 0 {
+            return Ok(());
+        }
+        let sealed = self.fs.set_mode(path, mode & SEALED_MODE);
         sealed.map_err(StoreError::io("make read-only", path))
     }
 

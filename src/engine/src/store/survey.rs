@@ -6,6 +6,7 @@
 //! N runs" and "as many runs as fit" are both a cut through the levels.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
+use std::ops::Range;
 
 use stage_core::{Digest, Part};
 
@@ -13,7 +14,7 @@ use super::error::Result;
 use super::fold::{At, IfUnreadable};
 use super::record::{ActionRecord, Outcome, PinRecord, Record, RunRecord, run_digest};
 use super::{Inner, Ulid};
-use crate::fs;
+use crate::fs::{self, Nanos};
 
 /// Level of what is kept in any case.
 pub(crate) const ALWAYS: u32 = 0;
@@ -30,8 +31,8 @@ pub(crate) struct Roots {
     /// How many runs of each kind are roots: of the same pipeline, over the same stages, and all
     /// with or all without a recorded end.
     pub(crate) keep_runs: usize,
-    /// Records that ended after this time, in milliseconds since 1970, are kept in any case.
-    pub(crate) young: u64,
+    /// Records that ended within these times, in milliseconds since 1970, are kept in any case.
+    pub(crate) young: Range<u64>,
     /// What living processes hold.
     pub(crate) held: HashSet<Digest>,
 }
@@ -140,7 +141,8 @@ impl Inner {
             }
             let id = run.origin.run;
             let pinned = survey.pins.get(&id).is_some_and(|pin| pin.pinned);
-            let always = pinned || roots.held.contains(&run_digest(id)) || run.ended >= roots.young;
+            let always =
+                pinned || roots.held.contains(&run_digest(id)) || roots.young.contains(&run.ended);
             let stages = run.stages.iter().map(|s| s.stage.clone()).collect();
             let kind = (run.origin.pipeline.clone(), stages, run.has_ended());
             let count = kinds.entry(kind).or_default();
@@ -296,7 +298,7 @@ impl Survey {
         match record {
             Record::Action(action) => {
                 let until = self.until.get(&action.origin.pipeline).copied();
-                if action.at >= roots.young
+                if roots.young.contains(&action.at)
                     || until.is_some_and(|until| action.at <= until)
                     || roots.held.contains(&action.key)
                 {
@@ -311,7 +313,7 @@ impl Survey {
                 }
             }
             Record::Interim(interim) => {
-                if interim.at >= roots.young {
+                if roots.young.contains(&interim.at) {
                     return ALWAYS;
                 }
                 let artifact = self.level_of_artifact(interim.artifact.digest);
@@ -326,7 +328,7 @@ impl Survey {
         }
     }
 
-    fn level_of_run(&self, run: Ulid) -> u32 {
+    pub(crate) fn level_of_run(&self, run: Ulid) -> u32 {
         if self.holds(run_digest(run)) {
             return ALWAYS;
         }
@@ -375,15 +377,15 @@ impl Survey {
         }
     }
 
-    /// When the oldest of the kept runs of a pipeline (of all, if it is not known) began, in
-    /// milliseconds since 1970.
-    pub(crate) fn oldest_kept(&self, pipeline: &str, cut: u32) -> Option<u64> {
-        let kept = self.runs.values().filter(|run| {
-            let level = self.run_levels.get(&run.origin.run);
-            level.is_some_and(|level| *level <= cut)
+    /// Whether a run of a pipeline (of any, if it is not known) is kept that began before `time`,
+    /// in nanoseconds since 1970: it may have used what was touched then.
+    pub(crate) fn has_kept_since(&self, pipeline: &str, cut: u32, time: Nanos) -> bool {
+        let millis = u64::try_from(time / 1_000_000).unwrap_or(0);
+        self.runs.values().any(|run| {
+            run.started <= millis
+                && self.level_of_run(run.origin.run) <= cut
                 && (pipeline.is_empty() || run.origin.pipeline == pipeline)
-        });
-        kept.map(|run| run.started).min()
+        })
     }
 }
 

@@ -269,18 +269,18 @@ impl Scenario {
     fn publish(&self, cache: &Path, fs: Arc<dyn Fs>) -> Result<(), EngineError> {
         let store = Store::open(cache, options(fs, &Arc::default()))?;
         let key = Digest::of(b"some long action");
-        let scratch = store.scratch(&key, "toy", |_| ControlFlow::Break(()))?;
+        let origin = Origin {
+            run: Ulid(7),
+            pipeline: "toy".into(),
+            program: "test".into(),
+            class: "test".into(),
+        };
+        let scratch = store.scratch(&key, &origin, |_| ControlFlow::Break(()))?;
         for step in [1_u64, 2] {
             let entry = store.import_bytes(format!("after {step}").as_bytes())?;
             let tree = Tree(BTreeMap::from([("model".to_owned(), entry)]));
-            let origin = Origin {
-                run: Ulid(7),
-                pipeline: "toy".into(),
-                program: "test".into(),
-                class: "test".into(),
-            };
             let interim = InterimRecord {
-                origin: Arc::new(origin),
+                origin: Arc::new(origin.clone()),
                 stage: "train".into(),
                 key,
                 step,

@@ -23,6 +23,8 @@ const MIN_PROMPT: usize = 8;
 const MAX_PROMPT_BYTES: usize = 2 << 30;
 /// Rows of the prompt read at a time.
 const READ: i64 = 256;
+/// Most values of the windows of the rows that are read at a time.
+const MAX_WINDOWED: usize = 1 << 28;
 /// Frames between two events.
 const TELL: u64 = 16;
 /// A prompt whose loudest bin lies within this of the floor, in nepers, is silent.
@@ -242,7 +244,8 @@ impl Sampler<'_> {
             .iter()
             .map(|(name, width)| Column::new(name.clone(), *width, Dtype::F32))
             .collect();
-        let mut metadata = rows.frames.clone();
+        // Not what the model says word for word: its file may say anything besides.
+        let mut metadata = rows.format()?.metadata();
         metadata.insert(PROMPT_FRAMES.to_owned(), prompt.frames.to_string());
         metadata.insert(MODEL_STEP.to_owned(), self.facts.step.to_string());
         let file = BufWriter::new(File::create(path).map_err(Error::io("create", path))?);
@@ -276,15 +279,16 @@ impl Sampler<'_> {
         let mut state = self.model.begin(1)?;
         let mut reset = Tensor::f_ones([1], options)?;
         // All but the last stretch of the prompt are only read.
+        let read = self.rows_at_a_time();
         let mut at = 0;
-        while count - at > READ {
+        while count - at > read {
             self.check()?;
             let (_, after) = self
                 .model
-                .predict(&all.f_narrow(1, at, READ)?, &reset, &state)?;
+                .predict(&all.f_narrow(1, at, read)?, &reset, &state)?;
             state = after;
             reset = reset.f_zeros_like()?;
-            at += READ;
+            at += read;
         }
         let mut rows = all.f_narrow(1, at, count - at)?;
         let temperature = Tensor::f_full([1], temperature, options)?;
@@ -317,6 +321,16 @@ impl Sampler<'_> {
             }
         }
         Ok(())
+    }
+
+    /// How many rows of the prompt are read at a time: fewer where each makes a large window.
+    fn rows_at_a_time(&self) -> i64 {
+        let Architecture::S0(config) = &self.facts.architecture else {
+            return READ;
+        };
+        let window = (config.window as usize).saturating_mul(self.facts.rows.width());
+        let rows = MAX_WINDOWED / window.max(1);
+        i64::try_from(rows).unwrap_or(READ).clamp(1, READ)
     }
 
     fn check(&self) -> Result<()> {

@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use stage_train::Architecture;
 use tch::{Device, Tensor};
 
-use crate::params::Params;
+use crate::params::{self, BUFFER, Params};
 use crate::{Error, Result};
 
 pub use residual::Residual;
@@ -185,9 +185,35 @@ pub fn build(
     device: Device,
     seed: u64,
 ) -> Result<Box<dyn NextFrame>> {
+    with_params(architecture, rows, Params::new(device, seed))
+}
+
+/// A model with the tensors of a file: no others, and all of them.
+///
+/// # Errors
+/// As [`build`]; [`Error::Checkpoint`] when the tensors are not those of the architecture.
+pub fn rebuild(
+    architecture: &Architecture,
+    rows: &Rows,
+    device: Device,
+    tensors: BTreeMap<String, Tensor>,
+) -> Result<Box<dyn NextFrame>> {
+    let mut model = with_params(architecture, rows, Params::saved(device, tensors))?;
+    if let Some(name) = model.params().left_over() {
+        return Err(Error::checkpoint("model", params::superfluous(name)));
+    }
+    model.restored();
+    Ok(model)
+}
+
+fn with_params(
+    architecture: &Architecture,
+    rows: &Rows,
+    params: Params,
+) -> Result<Box<dyn NextFrame>> {
     Ok(match architecture {
-        Architecture::Residual(config) => Box::new(Residual::new(config, rows, device, seed)?),
-        Architecture::S0(config) => Box::new(S0::new(config, rows, device, seed)?),
+        Architecture::Residual(config) => Box::new(Residual::new(config, rows, params)?),
+        Architecture::S0(config) => Box::new(S0::new(config, rows, params)?),
     })
 }
 
@@ -200,7 +226,7 @@ pub fn tensors(model: &dyn NextFrame) -> BTreeMap<String, Tensor> {
     let buffers = model
         .buffers()
         .into_iter()
-        .map(|(name, tensor)| (format!("buffer/{name}"), tensor));
+        .map(|(name, tensor)| (format!("{BUFFER}{name}"), tensor));
     weights.chain(buffers).collect()
 }
 
@@ -214,17 +240,11 @@ pub fn restore(
 ) -> std::result::Result<(), String> {
     let _guard = tch::no_grad_guard();
     for (name, mut buffer) in model.buffers() {
-        let key = format!("buffer/{name}");
+        let key = format!("{BUFFER}{name}");
         let value = saved
             .remove(&key)
             .ok_or_else(|| format!("lacks the tensor `{key}`"))?;
-        if value.size() != buffer.size() {
-            return Err(format!(
-                "has `{key}` of shape {:?}, expected {:?}",
-                value.size(),
-                buffer.size()
-            ));
-        }
+        params::fits(&key, &value, &buffer.size())?;
         buffer
             .f_copy_(&value)
             .map_err(|e| format!("cannot be copied to the device: {e}"))?;

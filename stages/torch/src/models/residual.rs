@@ -28,7 +28,7 @@
 
 use dsp::MagnitudeKind;
 use stage_train::ResidualConfig;
-use tch::{Device, IndexOp, Kind, Tensor};
+use tch::{IndexOp, Kind, Tensor};
 
 use super::layers::{Conv1d, Linear, Lstm};
 use super::{Chunk, Draw, Loss, NextFrame, Rows, State};
@@ -70,11 +70,13 @@ pub struct Residual {
 }
 
 impl Residual {
-    /// A fresh model for rows that have a column `magnitude`; other columns are ignored.
+    /// A model for rows that have a column `magnitude`, whose tensors come from `params`; other
+    /// columns are ignored.
     ///
     /// # Errors
-    /// There is no such column, or its magnitudes are not logarithmic; out of memory.
-    pub fn new(config: &ResidualConfig, rows: &Rows, device: Device, seed: u64) -> Result<Self> {
+    /// There is no such column, or its magnitudes are not logarithmic; a tensor is missing; out of
+    /// memory.
+    pub fn new(config: &ResidualConfig, rows: &Rows, mut params: Params) -> Result<Self> {
         let (start, bins) = rows.column("magnitude").ok_or_else(|| {
             Error::Data(
                 "the data set has no column `magnitude`, which preset `residual` reads".to_owned(),
@@ -87,7 +89,7 @@ impl Residual {
                     .to_owned(),
             ));
         }
-        let mut params = Params::new(device, seed);
+        let device = params.device();
         let p = &mut params;
         let hidden = i64::from(config.hidden_size);
         let channels = i64::from(config.channels);
@@ -116,6 +118,8 @@ impl Residual {
         let low = (constant(rows.min.clone())? - &mean) / &std;
         let high = (constant(rows.max.clone())? - &mean) / &std;
         let frame_rate = rows.format()?.frame_rate();
+        let innovations = params.buffer("innovations", &[KEPT as i64, f], 0.0)?;
+        let ends = params.buffer("ends", &[KEPT as i64], 1.0)?;
         Ok(Self {
             config: config.clone(),
             start: start as i64,
@@ -129,8 +133,8 @@ impl Residual {
             layers,
             change,
             local,
-            innovations: Tensor::f_zeros([KEPT as i64, f], (Kind::Float, device))?,
-            ends: Tensor::f_ones([KEPT as i64], (Kind::Float, device))?,
+            innovations,
+            ends,
             jump: 1.0 / (RUN_SECONDS * frame_rate).max(1.0),
             longest: (LONGEST_SECONDS * frame_rate).round().max(1.0),
             params,
@@ -341,6 +345,8 @@ impl Residual {
 mod tests {
     use std::sync::PoisonError;
 
+    use tch::Device;
+
     use super::*;
     use crate::params::GENERATOR;
 
@@ -369,7 +375,12 @@ mod tests {
             max: vec![0.0; width],
             frames: format.metadata(),
         };
-        Residual::new(&ResidualConfig::default(), &rows, Device::Cpu, 0).unwrap()
+        Residual::new(
+            &ResidualConfig::default(),
+            &rows,
+            Params::new(Device::Cpu, 0),
+        )
+        .unwrap()
     }
 
     #[test]

@@ -44,11 +44,12 @@ pub struct S0 {
 }
 
 impl S0 {
-    /// A fresh model for rows with columns `magnitude` and `phase`, and `descriptors` if wanted.
+    /// A model for rows with columns `magnitude` and `phase`, and `descriptors` if wanted, whose
+    /// tensors come from `params`.
     ///
     /// # Errors
-    /// A column is missing; out of memory.
-    pub fn new(config: &S0Config, rows: &Rows, device: Device, seed: u64) -> Result<Self> {
+    /// A column is missing, or a tensor; out of memory.
+    pub fn new(config: &S0Config, rows: &Rows, mut params: Params) -> Result<Self> {
         let missing = |column: &str| {
             Error::Data(format!(
                 "the data set has no column `{column}`, which preset `s0` reads; \
@@ -78,7 +79,7 @@ impl S0 {
                 dsp::DESCRIPTORS.len()
             )));
         }
-        let mut params = Params::new(device, seed);
+        let device = params.device();
         let hidden = i64::from(config.hidden_size);
         let inputs = width as i64;
         let mut layers = Vec::new();

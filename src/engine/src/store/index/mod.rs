@@ -22,6 +22,7 @@ mod write;
 
 use std::collections::HashSet;
 use std::io;
+use std::thread::ScopedJoinHandle;
 
 use rayon::slice::ParallelSliceMut;
 use rusqlite::{Connection, OptionalExtension, TransactionBehavior, params};
@@ -36,6 +37,7 @@ use super::record::{
 use super::row::{self, Settled};
 use super::ulid::now_millis;
 use crate::fs::{Fs, Handle};
+use crate::threads;
 pub(crate) use place::Place;
 use place::{DATABASE, connect, is_older_beside_log, remove, remove_widowed_log};
 use write::fold_commits;
@@ -279,10 +281,11 @@ impl Index {
         let (own, other) = order.split_at(order.len() / 2);
         std::thread::scope(|scope| {
             // Another connection may see a later state: then it knows more, and nothing else.
-            let helper = scope.spawn(|| look(&place::reader(&at.path(DATABASE))?, other));
+            let look_there = || look(&place::reader(&at.path(DATABASE))?, other);
+            let helper = threads::spawn_scoped(scope, look_there);
             let mut found = look(&self.conn, own)?;
-            found.extend(match helper.join() {
-                Ok(Ok(found)) => found,
+            found.extend(match helper.map(ScopedJoinHandle::join) {
+                Some(Ok(Ok(found))) => found,
                 _ => look(&self.conn, other)?,
             });
             Ok(found)

@@ -272,16 +272,16 @@ fn a_claim_ends_when_its_record_is_durable() {
 fn scratch_keeps_what_was_left_and_is_one_process_only() {
     let home = Home::new();
     let store = home.open();
-    let scratch = store.scratch(&key(0), "tunes", never_wait).unwrap();
+    let scratch = store.scratch(&key(0), &origin(), never_wait).unwrap();
     std::fs::write(scratch.path().join("state"), b"step 5").unwrap();
     let busy = home
         .open()
-        .scratch(&key(0), "tunes", |_| ControlFlow::Break(()));
+        .scratch(&key(0), &origin(), |_| ControlFlow::Break(()));
     assert!(matches!(busy, Err(StoreError::Cancelled)));
     // The action's own claim is another.
     drop(store.claim(&key(0), never_wait).unwrap());
     drop(scratch);
-    let scratch = home.open().scratch(&key(0), "tunes", never_wait).unwrap();
+    let scratch = home.open().scratch(&key(0), &origin(), never_wait).unwrap();
     assert_eq!(names_in(scratch.path()), ["state"]);
     let path = scratch.path().to_owned();
     scratch.remove().unwrap();

@@ -14,6 +14,11 @@ fn options(keep_runs: usize) -> GcOptions {
 
 /// A run that used the actions `used`, all of them recorded as its own if they are new.
 fn run(store: &Store, id: u128, used: &[usize]) {
+    run_at(store, id, u64::try_from(id).unwrap() * 1000, used);
+}
+
+/// The same, begun at `started`, in milliseconds since 1970.
+fn run_at(store: &Store, id: u128, started: u64, used: &[usize]) {
     let origin = Arc::new(Origin {
         run: Ulid(id),
         ..(*origin()).clone()
@@ -31,8 +36,8 @@ fn run(store: &Store, id: u128, used: &[usize]) {
     let record = RunRecord {
         origin: (*origin).clone(),
         command: "pipeline run".to_owned(),
-        started: u64::try_from(id).unwrap() * 1000,
-        ended: u64::try_from(id).unwrap() * 1000 + 500,
+        started,
+        ended: started + 500,
         outcome: RunOutcome::Done,
         stages: vec![RunStage {
             stage: "decode".to_owned(),
@@ -304,34 +309,120 @@ fn a_list_that_cannot_be_read_keeps_everything_until_then() {
     assert_eq!(whole(&store), [0, 1, 2, 3, 4]);
 }
 
+/// The scratch folder of `key(n)` as the run `id` leaves it.
+fn work_in_scratch(store: &Store, n: usize, id: u128) -> Scratch {
+    let origin = Origin {
+        run: Ulid(id),
+        ..(*origin()).clone()
+    };
+    let scratch = store.scratch(&key(n), &origin, never_wait).unwrap();
+    std::fs::write(scratch.path().join("state"), b"12345").unwrap();
+    scratch
+}
+
+/// Of which keys `0..10` there is a scratch folder.
+fn scratches(home: &Home) -> Vec<usize> {
+    let names = names_in(&home.root().join("scratch"));
+    let left: Vec<usize> = (0..10)
+        .filter(|n| names.contains(&key(*n).to_hex()))
+        .collect();
+    assert_eq!(names.len(), 2 * left.len(), "{names:?}");
+    left
+}
+
 #[test]
-fn scratch_that_no_kept_run_touched_goes_unless_it_is_locked() {
+fn scratch_goes_with_the_run_that_used_it_last_unless_it_is_locked() {
     let home = Home::new();
     let store = with_runs(&home);
-    let locked = store.scratch(&key(1), "tunes", never_wait).unwrap();
-    for n in [2, 3] {
-        let scratch = store.scratch(&key(n), "tunes", never_wait).unwrap();
-        std::fs::write(scratch.path().join("state"), b"12345").unwrap();
+    pin(&store, 1, true);
+    let locked = work_in_scratch(&store, 0, 2);
+    drop(work_in_scratch(&store, 1, 1));
+    drop(work_in_scratch(&store, 2, 2));
+    drop(work_in_scratch(&store, 3, 4));
+    // Taken up again by the run that is kept.
+    drop(work_in_scratch(&store, 4, 2));
+    drop(work_in_scratch(&store, 4, 4));
+    // Of a run that left no record.
+    drop(work_in_scratch(&store, 5, 77));
+    let dry = GcOptions {
+        dry_run: true,
+        ..options(1)
+    };
+    // The folder that is locked counts as well: nothing tries its lock.
+    assert_eq!(store.gc(&dry).unwrap().scratch, amount(3));
+    assert_eq!(store.gc(&options(1)).unwrap().scratch, amount(2));
+    assert_eq!(scratches(&home), [0, 1, 3, 4]);
+    drop(locked);
+    assert_eq!(store.gc(&options(1)).unwrap().scratch, amount(1));
+    let young = GcOptions::default();
+    drop(work_in_scratch(&store, 6, 2));
+    assert_eq!(store.gc(&young).unwrap().scratch, amount(0));
+    assert_eq!(scratches(&home), [1, 3, 4, 6]);
+}
+
+fn amount(count: u64) -> Amount {
+    Amount {
+        count,
+        bytes: 5 * count,
     }
-    // As if it had been touched before the first run began.
-    for n in [1, 2] {
-        let path = home.root().join("scratch").join(key(n).to_hex());
-        for path in [path.join("state"), path] {
-            if let Ok(file) = std::fs::File::open(path) {
+}
+
+#[test]
+fn scratch_of_an_older_version_goes_by_its_time() {
+    let home = Home::new();
+    let store = with_runs(&home);
+    for n in [2, 3] {
+        let scratch = work_in_scratch(&store, n, 4);
+        // It named no run.
+        let owner = scratch.path().with_extension("owner");
+        let text = std::fs::read_to_string(&owner).unwrap();
+        let mut holder: serde_json::Value = serde_json::from_str(&text).unwrap();
+        holder.as_object_mut().unwrap().remove("run").unwrap();
+        std::fs::write(&owner, holder.to_string()).unwrap();
+        if n == 2 {
+            // Touched before the first run began.
+            for path in [scratch.path().join("state"), scratch.path().to_owned()] {
+                let file = std::fs::File::open(path).unwrap();
                 file.set_modified(std::time::UNIX_EPOCH).unwrap();
             }
         }
     }
-    let report = store.gc(&options(1)).unwrap();
-    assert_eq!(report.scratch, Amount { count: 1, bytes: 5 });
-    let left: Vec<_> = names_in(&home.root().join("scratch"));
-    let mut expected: Vec<_> = [1, 3]
-        .iter()
-        .flat_map(|n| [key(*n).to_hex(), format!("{}.owner", key(*n))])
-        .collect();
-    expected.sort();
-    assert_eq!(left, expected);
-    drop(locked);
+    assert_eq!(store.gc(&options(1)).unwrap().scratch, amount(1));
+    assert_eq!(scratches(&home), [3]);
+}
+
+#[test]
+fn a_run_under_a_wrong_clock_does_not_stay_the_newest() {
+    let home = Home::new();
+    let future = now_millis() + 10 * 365 * 24 * 3600 * 1000;
+    let ahead = u128::from(future) << 80 | 5;
+    let store = home.open();
+    run_at(&store, ahead, future, &[0]);
+    drop(store);
+    // As the wrong clock names it.
+    let commits = home.root().join("commits");
+    let [name] = &names_in(&commits)[..] else {
+        panic!()
+    };
+    std::fs::rename(
+        commits.join(name),
+        commits.join(Ulid(ahead + 1).to_string()),
+    )
+    .unwrap();
+    let store = home.open();
+    let today = store.next_run();
+    assert!(today > Ulid(ahead), "{today}");
+    run_at(&store, today.0, now_millis() - 3_600_000, &[1]);
+    assert_eq!(store.runs(1).unwrap()[0].origin.run, today);
+    // Ten years ahead is not young.
+    let by_age = GcOptions {
+        min_age: Duration::from_secs(600),
+        dry_run: true,
+        ..options(1)
+    };
+    assert_eq!(store.gc(&by_age).unwrap().runs_dropped, [Ulid(ahead)]);
+    store.gc(&options(1)).unwrap();
+    assert_eq!(whole(&store), [1]);
 }
 
 #[test]

@@ -22,7 +22,7 @@ fn nobody_but_those_who_may_write_can_lock_a_file() {
         fs::set_permissions(home.root(), fs::Permissions::from_mode(folder)).unwrap();
         let store = home.open();
         let claim = store.claim(&key(0), never_wait).unwrap();
-        let _scratch = store.scratch(&key(1), "tunes", never_wait).unwrap();
+        let _scratch = store.scratch(&key(1), &origin(), never_wait).unwrap();
         perform_all(&store, 0..2);
         drop(claim);
         let files: Vec<_> = ["leases", "claims"]

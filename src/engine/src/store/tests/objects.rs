@@ -39,6 +39,22 @@ fn a_file_moves_in_and_stays_as_it_is() {
 }
 
 #[test]
+fn an_object_is_no_more_readable_than_the_file_was() {
+    // What processes with these umasks create: 022, 027, 077.
+    for (mode, sealed) in [(0o644, 0o444), (0o640, 0o440), (0o600, 0o400)] {
+        let home = Home::new();
+        let store = home.open();
+        let tmp = store.tmp_dir().unwrap();
+        let path = file_in(tmp.path(), b"abc");
+        fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
+        let entry = entry_of(b"abc");
+        store.import_file(&path, entry.digest, 3).unwrap();
+        let object = fs::metadata(store.checked_path(&entry).unwrap()).unwrap();
+        assert_eq!(object.permissions().mode() & 0o777, sealed, "{mode:o}");
+    }
+}
+
+#[test]
 fn what_is_not_as_said_stays_out() {
     let home = Home::new();
     let store = home.open();
