@@ -39,7 +39,7 @@ pub(crate) fn deliver(
 }
 
 fn folder(stage: &str, out: Option<&Path>) -> PathBuf {
-    out.map_or_else(|| Path::new("out").join(stage), Path::to_owned)
+    out.map_or_else(|| Path::new(engine::results::OUT).join(stage), Path::to_owned)
 }
 
 /// Puts an artifact's files under `out` as they are called in it.
@@ -109,7 +109,7 @@ fn prompted(
         let to = with_extension(&stem, "json");
         let text = serde_json::to_string_pretty(&about).unwrap_or_default() + "\n";
         if let Some(dir) = to.parent() {
-            engine::fs::create_dir_all(&*project.fs, dir)?;
+            engine::results::create_dir(&*project.fs, dir)?;
         }
         engine::fs::write_atomic(&*project.fs, &to, text.as_bytes())?;
         paths.push(to);

@@ -32,7 +32,8 @@ pub(crate) struct Export {
 impl Export {
     pub(crate) fn execute(self, global: &Global) -> Outcome {
         let view = self.view.clone();
-        let (project, request) = view.open(global, vec![self.stage.clone()])?;
+        let (project, mut request) = view.open(global, vec![self.stage.clone()])?;
+        request.out = Some(self.out.clone());
         let session = Session::prepare(&project, request, &Cancel::default())?;
         let written = match &self.item {
             None => match session.artifact(&self.stage) {
@@ -136,7 +137,7 @@ pub(crate) fn place_copy(project: &Project, from: &Path, to: &Path) -> Result<()
         .filter(|p| !p.as_os_str().is_empty())
         .unwrap_or(Path::new("."));
     let fs = &*project.fs;
-    engine::fs::create_dir_all(fs, dir).map_err(fail)?;
+    engine::results::create_dir(fs, dir).map_err(fail)?;
     let name = to.file_name().unwrap_or_default().to_string_lossy();
     let temporary = dir.join(format!(".{name}.{}", std::process::id()));
     let copied = fs

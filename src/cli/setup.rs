@@ -13,7 +13,7 @@ use engine::{Config, Program, Project, Request, Setting};
 use super::{Failure, Global};
 
 /// Name of the file that describes a pipeline.
-pub(crate) const FILE: &str = "pipeline.toml";
+pub(crate) const FILE: &str = engine::results::PROJECT_FILE;
 
 /// Version of this program, as the records of actions hold it.
 pub(crate) const VERSION: &str = env!("CARGO_PKG_VERSION");
@@ -25,6 +25,15 @@ pub(crate) fn sets(texts: &[String]) -> Vec<Setting> {
         text: text.clone(),
     };
     texts.iter().map(setting).collect()
+}
+
+/// A request over the project in the present folder, with the places that its results go to.
+pub(crate) fn of_project() -> Request {
+    Request {
+        results: vec![PathBuf::from(engine::results::OUT)],
+        runs_dir: Some(PathBuf::from(engine::results::RUNS)),
+        ..Request::default()
+    }
 }
 
 /// What a command looks at, of a pipeline that it does not run.
@@ -51,7 +60,7 @@ impl View {
         let request = Request {
             targets,
             bindings: prompt.map(|path| ("prompt".to_owned(), path)).collect(),
-            ..Request::default()
+            ..of_project()
         };
         Ok((project, request))
     }
