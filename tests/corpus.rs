@@ -231,7 +231,14 @@ fn results_in_the_corpus_are_no_input() {
         said.expect(0)
     };
     assert_eq!(run("dataset").executed().len(), 4);
-    let exported = place.run(&["export", "decode", "--out", "out/sounds", "--cache", "cache"]);
+    let exported = place.run(&[
+        "export",
+        "decode",
+        "--out",
+        "out/sounds",
+        "--cache",
+        "cache",
+    ]);
     exported.expect(0);
     // What was made before folders of results were marked.
     fs::create_dir_all(place.path("other/out")).unwrap();
@@ -259,7 +266,7 @@ fn results_in_the_corpus_are_no_input() {
         (
             &["export", "decode", "--out", "wavs"],
             2,
-            "would go to `wavs`, which lies in source `corpus`",
+            "would go to `wavs`, which lies in source `corpus` at `.`",
         ),
         (
             &["run", "predict", "--prompt", "a.wav", "--out", "b.wav"],
@@ -281,11 +288,18 @@ fn results_in_the_corpus_are_no_input() {
         (&["export", "decode", "--out", "out/more"], 0, ""),
     ];
     for (args, code, words) in rows {
-        let said = place.run(&[args, &["--cache", "cache"]].concat()).expect(code);
+        let said = place
+            .run(&[args, &["--cache", "cache"]].concat())
+            .expect(code);
         assert!(said.err.contains(words), "{args:?}: {}", said.err);
     }
     assert!(!place.path("wavs").exists());
     place.edit("path = \".\"", "path = \"out/sounds\"");
     let said = place.run(&["run", "decode", "--cache", "cache"]).expect(2);
-    assert!(said.err.contains("source `corpus` at `./out/sounds` lies in `out`"), "{}", said.err);
+    assert!(
+        said.err
+            .contains("source `corpus` at `out/sounds` lies in `out`"),
+        "{}",
+        said.err
+    );
 }

@@ -92,7 +92,10 @@ fn errors_point_and_hint() {
         ),
         (
             "[stages.read]\ninputs = \"corpus\"\n[stages.count]\ninputs = [\"read\", \"read@corpus\"]\n",
-            &["line 6", "`read` and `read@corpus` in input `items` name the same items"],
+            &[
+                "line 6",
+                "`read` and `read@corpus` in input `items` name the same items",
+            ],
         ),
         (
             "[stages.read]\ninputs = \"corpus\"\n[stages.count]\ninputs = [\"read@corpus\", \"read\"]\n",

@@ -412,17 +412,42 @@ fn results_below_a_source_are_no_input() {
 #[test]
 fn sources_and_outputs_lie_apart() {
     let rows = [
-        ("corpus", "", "corpus/new", "would go to `~/corpus/new`, which lies in source `corpus` at `~/corpus`"),
-        ("corpus", "", "corpus/sub/../new/x.wav", "lies in source `corpus`"),
+        (
+            "corpus",
+            "",
+            "corpus/new",
+            "would go to `~/corpus/new`, which lies in source `corpus` at `~/corpus`",
+        ),
+        (
+            "corpus",
+            "",
+            "corpus/sub/../new/x.wav",
+            "lies in source `corpus`",
+        ),
         ("corpus", "", "link/new", "lies in source `corpus`"),
-        (".", "", "new", "lies in source `corpus` at `~/.`"),
+        (".", "", "new", "lies in source `corpus` at `~`"),
         ("corpus", "", "corpus", "which is source `corpus` itself"),
-        ("corpus/a.txt", "", "corpus/a.txt", "which is source `corpus` itself"),
-        ("made/a", "", "", "source `corpus` at `~/made/a` lies in `~/made`, where this program writes"),
+        (
+            "corpus/a.txt",
+            "",
+            "corpus/a.txt",
+            "which is source `corpus` itself",
+        ),
+        (
+            "made/a",
+            "",
+            "",
+            "source `corpus` at `~/made/a` lies in `~/made`, where this program writes",
+        ),
         ("cache/objects", "", "", "lies in `~/cache`"),
         ("corpus", "new", "corpus/new/a", ""),
         ("corpus", "new/**", "corpus/new", ""),
-        ("corpus", "new/*.txt", "corpus/new", "lies in source `corpus`"),
+        (
+            "corpus",
+            "new/*.txt",
+            "corpus/new",
+            "lies in source `corpus`",
+        ),
         ("corpus", "", "corpus/.new", ""),
         ("corpus", "", "corpus/marked/new", ""),
         (".", "", "made/new", ""),
@@ -442,7 +467,9 @@ fn sources_and_outputs_lie_apart() {
         toy.write("marked/.pipeline-results", "");
         let request = Request {
             results: vec![home.join("made")],
-            out: Some(out).filter(|out| !out.is_empty()).map(|out| home.join(out)),
+            out: Some(out)
+                .filter(|out| !out.is_empty())
+                .map(|out| home.join(out)),
             ..toy.request()
         };
         let project = toy.project(&[]);

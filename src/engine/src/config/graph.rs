@@ -211,7 +211,9 @@ impl Graph {
             }
         }
         let mut known = BTreeMap::new();
-        let roads = ends.iter().map(|end| self.item_road(*end, resolve, &mut known));
+        let roads = ends
+            .iter()
+            .map(|end| self.item_road(*end, resolve, &mut known));
         set_of(roads)
     }
 
@@ -317,7 +319,8 @@ fn refs(
     for text in list {
         let input = reference(port, text, document, names)?;
         let same = named.entry(input.node).or_default();
-        let meets = |only: Option<usize>| only.is_none() || input.only.is_none() || only == input.only;
+        let meets =
+            |only: Option<usize>| only.is_none() || input.only.is_none() || only == input.only;
         if let Some((_, other)) = same.iter().find(|(only, _)| meets(*only)) {
             let message = if *other == text.value {
                 format!("`{other}` is named twice in input `{}`", port.name)
@@ -445,11 +448,7 @@ fn sort(stages: &[RawStage], inputs: &[Inputs]) -> Result<Vec<usize>, Diagnostic
 }
 
 /// Refuses a graph that makes more of each file than any machine can hold.
-fn check_size(
-    document: &Document,
-    inputs: &[Inputs],
-    order: &[usize],
-) -> Result<(), Diagnostic> {
+fn check_size(document: &Document, inputs: &[Inputs], order: &[usize]) -> Result<(), Diagnostic> {
     let mut depth = vec![0; order.len()];
     // Per stage: source → how many actions of its item part there are for a file of the source.
     let mut ways: Vec<BTreeMap<usize, u64>> = vec![BTreeMap::new(); order.len()];

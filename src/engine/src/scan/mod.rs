@@ -346,11 +346,7 @@ impl Listing {
 }
 
 /// The files of a folder, and the folders in it with their numbers.
-fn gather(
-    folder: Folder,
-    files: &mut Vec<(Found, Option<Look>)>,
-    below: &mut Vec<(Found, usize)>,
-) {
+fn gather(folder: Folder, files: &mut Vec<(Found, Option<Look>)>, below: &mut Vec<(Found, usize)>) {
     let (path, prefix) = (&folder.path, &folder.prefix);
     let found = |name: &OsStr, extension: Arc<str>| Found {
         extension,

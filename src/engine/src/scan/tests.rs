@@ -52,7 +52,11 @@ fn a_folder_is_listed_once_whatever_the_links() {
         // The folder proper first, though its name is the last.
         (
             &["z/x.wav", "a -> z", "b -> z"],
-            &["a/: the same folder as z", "b/: the same folder as z", "z/x.wav"],
+            &[
+                "a/: the same folder as z",
+                "b/: the same folder as z",
+                "z/x.wav",
+            ],
         ),
         // Of two links out of the source the first by name.
         (
@@ -107,12 +111,18 @@ fn diamonds_of_links_and_deep_folders_end() {
     // Two links from each folder to the next: 2^40 ways to the last.
     for n in 0..40 {
         let next = format!("../{}", n + 1);
-        make(root, &[&format!("{n}/a -> {next}"), &format!("{n}/b -> {next}")]);
+        make(
+            root,
+            &[&format!("{n}/a -> {next}"), &format!("{n}/b -> {next}")],
+        );
     }
     make(root, &["40/x.wav"]);
     let found = names(root, &source);
     assert_eq!(found.len(), 81);
-    assert_eq!(found.iter().filter(|name| name.ends_with(".wav")).count(), 1);
+    assert_eq!(
+        found.iter().filter(|name| name.ends_with(".wav")).count(),
+        1
+    );
 
     let deep = "d/".repeat(500) + "x.wav";
     make(root, &[&deep]);
@@ -275,7 +285,13 @@ fn lists_sorted_with_globs_links_and_oddities() {
         ]
     );
     assert_eq!(names(&root.join("b.wav"), &source(&[], &[])), ["b.wav"]);
-    let nowhere = list(&RealFs, &source(&[], &[]), &root.join("nope"), &|_| true, &[]);
+    let nowhere = list(
+        &RealFs,
+        &source(&[], &[]),
+        &root.join("nope"),
+        &|_| true,
+        &[],
+    );
     assert!(nowhere.is_err());
 }
 

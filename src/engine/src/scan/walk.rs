@@ -223,8 +223,7 @@ impl Walk<'_, '_> {
             };
             let Some(what) = what else { continue };
             let name = entry.name;
-            if let (What::Pending, Some(real), Some(last)) =
-                (&what, &folder.real, below.last_mut())
+            if let (What::Pending, Some(real), Some(last)) = (&what, &folder.real, below.last_mut())
                 && entry.kind == FileKind::Dir
             {
                 last.real = Some(real.join(&name));

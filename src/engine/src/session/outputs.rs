@@ -82,7 +82,7 @@ impl Outputs {
             message: format!(
                 "source `{}` at `{}` lies in `{}`, where this program writes",
                 source.name,
-                root.display(),
+                shown(root),
                 own.display()
             ),
             hint: Some(
@@ -118,8 +118,17 @@ impl Outputs {
     }
 }
 
+/// A path as the user would write it.
+fn shown(path: &Path) -> String {
+    let parts: PathBuf = path.components().collect();
+    match parts.strip_prefix(".") {
+        Ok(below) if !below.as_os_str().is_empty() => below.display().to_string(),
+        _ => parts.display().to_string(),
+    }
+}
+
 fn output_in_source(source: &Source, root: &Path, out: &Path, below: &Path) -> EngineError {
-    let (name, root, out) = (&source.name, root.display(), out.display());
+    let (name, root, out) = (&source.name, shown(root), out.display());
     if below.as_os_str().is_empty() {
         return EngineError::Usage {
             message: format!("the results would go to `{out}`, which is source `{name}` itself"),

@@ -122,7 +122,9 @@ impl Sources {
         let mut ctimes = Ctimes::default();
         let listed = self.listed.values();
         let mut params = self.params.values();
-        listed.into_iter().all(|listing| listing.vouches(fs, &mut ctimes))
+        listed
+            .into_iter()
+            .all(|listing| listing.vouches(fs, &mut ctimes))
             && params.all(|(path, seen)| {
                 let sig = seen.as_ref();
                 sig.is_ok_and(|sig| sig.vouches(ctimes.on(sig.dev, fs, || path)))

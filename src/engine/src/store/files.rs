@@ -267,8 +267,7 @@ impl Inner {
         let fs = &*self.fs;
         let sigs: Vec<_> = seen.iter().map(|sig| sig.as_ref().ok().copied()).collect();
         let mut ctimes = Ctimes::default();
-        let mut vouches =
-            |sig: &StatSig, path: &Path| sig.vouches(ctimes.on(sig.dev, fs, || path));
+        let mut vouches = |sig: &StatSig, path: &Path| sig.vouches(ctimes.on(sig.dev, fs, || path));
         let mut known = self.known(&seen, false);
         for ((digest, sig), path) in known.iter_mut().zip(&sigs).zip(paths) {
             *digest = digest.filter(|_| sig.as_ref().is_some_and(|sig| vouches(sig, path)));
@@ -303,8 +302,9 @@ impl Inner {
             }
             let before = settled.get(&file.sig.dev).copied().unwrap_or(Nanos::MIN);
             // A state that never vouches is recorded as one that does not yet.
-            let young =
-                file.sig.mtime >= before || file.sig.ctime >= before || !vouches(&file.sig, paths[i]);
+            let young = file.sig.mtime >= before
+                || file.sig.ctime >= before
+                || !vouches(&file.sig, paths[i]);
             // After a change that no state showed, this one vouches for nothing in this run.
             file.vouched = !young && old.is_none();
             fresh.push((file.sig, file.digest, young));

@@ -170,7 +170,8 @@ fn prepare(fs: &dyn Fs, root: &Path, warn: &(dyn Fn(Warning) + Send + Sync)) -> 
 
 /// Whether the folder `root` is a store, of whatever format.
 pub(crate) fn is_store(fs: &dyn Fs, root: &Path) -> bool {
-    fs::read(fs, &root.join("format"), 4096).is_ok_and(|text| text.starts_with(FORMAT_TEXT.as_bytes()))
+    fs::read(fs, &root.join("format"), 4096)
+        .is_ok_and(|text| text.starts_with(FORMAT_TEXT.as_bytes()))
 }
 
 /// What the file `format` says: the number, and a hash that tells another number from a damaged

@@ -284,7 +284,10 @@ fn states_without_ctimes_vouch_for_nothing() {
     write(b"before");
     drop(store);
     let store = open(without_ctimes(&home));
-    let same = StatSig { ctime: sig.mtime, ..sig };
+    let same = StatSig {
+        ctime: sig.mtime,
+        ..sig
+    };
     let inner = store.inner();
     let record = [(same, Digest::of(b"AFTER!"), false)];
     inner
