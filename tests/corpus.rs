@@ -217,3 +217,89 @@ fn export_copies_and_inspect_knows_what_it_is() {
             .readonly()
     );
 }
+
+/// The project lies in its corpus.
+#[test]
+fn results_in_the_corpus_are_no_input() {
+    let place = Place::new();
+    fs::write(place.path("a.wav"), wav(220.0, 2.0, "x")).unwrap();
+    place.run(&["init", "--corpus", "."]).expect(0);
+    let toml = fs::read_to_string(place.path("pipeline.toml")).unwrap();
+    assert!(toml.contains("path = \".\"\n"), "{toml}");
+    let run = |stage: &str| {
+        let said = place.run(&["run", stage, "--json", "--cache", "cache"]);
+        said.expect(0)
+    };
+    assert_eq!(run("dataset").executed().len(), 4);
+    let exported = place.run(&[
+        "export",
+        "decode",
+        "--out",
+        "out/sounds",
+        "--cache",
+        "cache",
+    ]);
+    exported.expect(0);
+    // What was made before folders of results were marked.
+    fs::create_dir_all(place.path("other/out")).unwrap();
+    fs::write(place.path("other/pipeline.toml"), "").unwrap();
+    fs::write(place.path("other/out/b.wav"), wav(330.0, 2.0, "x")).unwrap();
+    for _ in 0..2 {
+        let said = run("dataset");
+        assert_eq!(said.executed(), NOTHING);
+        let left_out: Vec<String> = said
+            .events()
+            .iter()
+            .filter(|e| e["event"] == "file" && e["status"] == "left_out")
+            .map(|e| e["file"].as_str().unwrap().to_owned())
+            .collect();
+        assert_eq!(left_out, ["cache/", "other/out/", "out/"]);
+    }
+    let said = place.run(&["run", "dataset", "--cache", "cache"]).expect(0);
+    let line = "  left out   out/  (results";
+    assert!(said.out.contains(line), "{}", said.out);
+
+    let sound = "out/sounds/a.wav.wav";
+    assert!(place.path(sound).exists());
+    assert!(place.path("out/.pipeline-results").exists());
+    let rows: [(&[&str], i32, &str); 6] = [
+        (
+            &["export", "decode", "--out", "wavs"],
+            2,
+            "would go to `wavs`, which lies in source `corpus` at `.`",
+        ),
+        (
+            &["run", "predict", "--prompt", "a.wav", "--out", "b.wav"],
+            2,
+            "exclude = [\"b.wav\"] in [sources.corpus]",
+        ),
+        (
+            &["run", "predict", "--prompt", "a.wav", "--out", "a.wav"],
+            2,
+            "lies in source `corpus`",
+        ),
+        (
+            &["run", "decode", "--prompt", "out/sounds"],
+            2,
+            "source `prompt` at `out/sounds` lies in `out`, where this program writes",
+        ),
+        // To go on from a result is what a prompt may be for.
+        (&["run", "decode", "--prompt", sound], 0, ""),
+        (&["export", "decode", "--out", "out/more"], 0, ""),
+    ];
+    for (args, code, words) in rows {
+        let said = place
+            .run(&[args, &["--cache", "cache"]].concat())
+            .expect(code);
+        assert!(said.err.contains(words), "{args:?}: {}", said.err);
+    }
+    assert!(!place.path("wavs").exists());
+    place.edit("path = \".\"", "path = \"out/sounds\"");
+    let said = place.run(&["run", "decode", "--cache", "cache"]).expect(2);
+    assert!(
+        said.err
+            .contains("source `corpus` at `out/sounds` lies in `out`"),
+        "{}",
+        said.err
+    );
+}

@@ -60,7 +60,10 @@ pub(crate) fn deliver(
 }
 
 fn folder(stage: &str, out: Option<&Path>) -> PathBuf {
-    out.map_or_else(|| Path::new("out").join(stage), Path::to_owned)
+    out.map_or_else(
+        || Path::new(engine::results::OUT).join(stage),
+        Path::to_owned,
+    )
 }
 
 /// Puts an artifact's files under `out` as they are called in it.

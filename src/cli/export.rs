@@ -55,7 +55,8 @@ impl Export {
             None => (self.stage.as_str(), None),
         };
         let view = self.view.clone();
-        let (project, request) = view.open(global, vec![stage.to_owned()])?;
+        let (project, mut request) = view.open(global, vec![stage.to_owned()])?;
+        request.out = Some(self.out.clone());
         let session = Session::prepare(&project, request, &Cancel::default())?;
         let wanted = Wanted {
             stage,
@@ -86,7 +87,7 @@ impl Wanted<'_> {
         let sources = graph
             .stage(stage)
             .map(|index| graph.sources_of_items(index));
-        let sources = sources.unwrap_or_default();
+        let sources = sources.cloned().unwrap_or_default();
         let names: Vec<&str> = sources
             .iter()
             .map(|index| graph.sources[*index].name.as_str())

@@ -30,6 +30,7 @@ use engine::fs::{
     FileKind, Fs, Handle, RealFs, Stat, create_dir_all, lock_holders, lock_mode, not_regular,
     remove_dir_all,
 };
+use engine::results::create_dir;
 use stage_core::{Cancel, Digest};
 
 use super::{Failure, INTERRUPTED, Outcome, complain_softly};
@@ -207,7 +208,7 @@ impl Put {
     pub(super) fn into(dir: &Path, cancel: &Cancel) -> Result<Self, Failure> {
         let fs = RealFs;
         let cannot = || format!("cannot write in `{}`", dir.display());
-        create_dir_all(&fs, dir)
+        create_dir(&fs, dir)
             .with_context(|| format!("cannot create the folder `{}`", dir.display()))?;
         let _turn = Turn::take(dir, cancel)?;
         clean_up(dir).with_context(cannot)?;

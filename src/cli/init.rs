@@ -44,9 +44,11 @@ impl Init {
         // A corpus inside the project stays relative, so that the project can move with it.
         let corpus = std::path::absolute(&self.corpus)?;
         let home = std::path::absolute(&self.dir)?;
-        let corpus = corpus
-            .strip_prefix(&home)
-            .map_or(corpus.clone(), Path::to_owned);
+        let corpus = match corpus.strip_prefix(&home) {
+            Ok(within) if within.as_os_str().is_empty() => PathBuf::from("."),
+            Ok(within) => within.to_owned(),
+            Err(_) => corpus,
+        };
         write_atomic(&RealFs, &file, text(&corpus).as_bytes())?;
         say(&format!(
             "{} written. Next:\n  pipeline{} run train\n",

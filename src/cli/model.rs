@@ -178,7 +178,11 @@ pub(crate) fn config(
     for root in roots {
         for input in root["inputs"].as_array().into_iter().flatten() {
             if input.is_object() {
-                sounds.push(road.stage(input)?);
+                let sound = road.stage(input)?;
+                // Two stages may work on the same sound.
+                if !sounds.contains(&sound) {
+                    sounds.push(sound);
+                }
             }
         }
         heads.push(road.stage(root)?);

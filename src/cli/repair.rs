@@ -81,8 +81,7 @@ impl Repair {
             jobs: usize::from(self.jobs),
             device: self.device,
             command: std::env::args().collect::<Vec<_>>().join(" "),
-            runs_dir: Some(PathBuf::from("runs")),
-            ..Request::default()
+            ..super::setup::of_project()
         };
         let options = VerifyOptions {
             subset: None,

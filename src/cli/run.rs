@@ -290,7 +290,7 @@ impl Run {
         }
         let request = Request {
             targets: vec![train.to_owned()],
-            ..Request::default()
+            ..super::setup::of_project()
         };
         let session = Session::prepare(project, request, &Cancel::default())?;
         for stage in session.forecast()?.stages {
@@ -414,8 +414,8 @@ impl Run {
             ignore_space: self.ignore_space,
             device: self.device,
             command: std::env::args().collect::<Vec<_>>().join(" "),
-            runs_dir: Some(PathBuf::from("runs")),
-            ..Request::default()
+            out: self.out.clone(),
+            ..super::setup::of_project()
         }
     }
 

@@ -13,7 +13,7 @@ use engine::{Config, Program, Project, Request, Setting};
 use super::{Failure, Global};
 
 /// Name of the file that describes a pipeline.
-pub(crate) const FILE: &str = "pipeline.toml";
+pub(crate) const FILE: &str = engine::results::PROJECT_FILE;
 
 /// Name of the source that `--prompt` binds.
 const PROMPT: &str = "prompt";
@@ -28,6 +28,15 @@ pub(crate) fn sets(texts: &[String]) -> Vec<Setting> {
         text: text.clone(),
     };
     texts.iter().map(setting).collect()
+}
+
+/// A request over the project in the present folder, with the places that its results go to.
+pub(crate) fn of_project() -> Request {
+    Request {
+        results: vec![PathBuf::from(engine::results::OUT)],
+        runs_dir: Some(PathBuf::from(engine::results::RUNS)),
+        ..Request::default()
+    }
 }
 
 /// What a command looks at, of a pipeline that it does not run.
@@ -67,7 +76,7 @@ impl View {
         let request = Request {
             targets,
             bindings: prompt.map(|path| (PROMPT.to_owned(), path)).collect(),
-            ..Request::default()
+            ..of_project()
         };
         Ok((project, request))
     }

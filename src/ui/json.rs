@@ -168,6 +168,7 @@ pub(super) fn summary(summary: &Summary) -> String {
                     value["reason"] = json!(reason);
                 }
                 FileStatus::Duplicate { of } => value["of"] = json!(of),
+                FileStatus::LeftOut { reason } => value["reason"] = json!(reason),
                 _ => {}
             }
             line(value);
@@ -231,6 +232,7 @@ fn status_name(status: &FileStatus) -> &'static str {
         FileStatus::Cached => "cached",
         FileStatus::Duplicate { .. } => "duplicate",
         FileStatus::Ignored => "ignored",
+        FileStatus::LeftOut { .. } => "left_out",
         FileStatus::Failed { .. } => "failed",
         FileStatus::Pending => "pending",
     }

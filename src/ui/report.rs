@@ -47,6 +47,10 @@ pub(super) fn summary(summary: &Summary) -> String {
                 "ignored (no stage takes them)",
                 count(|s| matches!(s, FileStatus::Ignored)),
             ),
+            (
+                "folders left out",
+                count(|s| matches!(s, FileStatus::LeftOut { .. })),
+            ),
             ("failed", count(|s| matches!(s, FileStatus::Failed { .. }))),
             ("not reached", count(|s| matches!(s, FileStatus::Pending))),
         ];
@@ -63,6 +67,9 @@ pub(super) fn summary(summary: &Summary) -> String {
                 }
                 FileStatus::Ignored => {
                     let _ = writeln!(text, "  ignored    {file}");
+                }
+                FileStatus::LeftOut { reason } => {
+                    let _ = writeln!(text, "  left out   {file}  ({reason})");
                 }
                 _ => {}
             }

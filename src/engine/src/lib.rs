@@ -15,6 +15,7 @@ pub mod fs;
 mod key;
 mod process;
 mod repair;
+pub mod results;
 mod scan;
 mod session;
 mod settled;

@@ -22,7 +22,7 @@ fn error(toml: &str, settings: &[&str]) -> String {
 #[test]
 fn errors_point_and_hint() {
     let source = "[sources.corpus]\npath = \"c\"\n";
-    let rows: [(&str, &[&str]); 15] = [
+    let rows: [(&str, &[&str]); 19] = [
         ("[sources.corpus\n", &["line 3", "^"]),
         (
             "[sorces.corpus]\n",
@@ -81,6 +81,30 @@ fn errors_point_and_hint() {
             "[stages.tell]\ninputs = { sum = \"corpus\" }\n",
             &["does not fit", "input `sum`"],
         ),
+        (
+            "[stages.read]\ninputs = [\"corpus\", \"corpus\"]\n",
+            &[
+                "line 4",
+                "`corpus` is named twice in input `items`",
+                "          ^^^^^^^^",
+                "hint: name it once",
+            ],
+        ),
+        (
+            "[stages.read]\ninputs = \"corpus\"\n[stages.count]\ninputs = [\"read\", \"read@corpus\"]\n",
+            &[
+                "line 6",
+                "`read` and `read@corpus` in input `items` name the same items",
+            ],
+        ),
+        (
+            "[stages.read]\ninputs = \"corpus\"\n[stages.count]\ninputs = [\"read@corpus\", \"read\"]\n",
+            &["line 6", "`read@corpus` and `read` in input `items`"],
+        ),
+        (
+            "[sources.p]\n[stages.read]\ninputs = [\"corpus\", \"p\"]\n[stages.count]\ninputs = [\"read@corpus\", \"read@p\"]\n",
+            &["no error"],
+        ),
     ];
     for (toml, words) in rows {
         let shown = error(&format!("{source}{toml}"), &[]);
@@ -109,6 +133,96 @@ fn overrides_are_checked_alike() {
         let shown = error(toy::TOML, &[setting]);
         for word in words {
             assert!(shown.contains(word), "{setting}\n{shown}\nlacks {word}");
+        }
+    }
+}
+
+/// Stages `s0` to `s{n-1}`, each with the inputs that `inputs` gives it.
+fn chain(n: usize, inputs: impl Fn(usize) -> Vec<String>) -> String {
+    let mut toml = String::from("[sources.corpus]\npath = \"c\"\n");
+    for stage in 0..n {
+        toml += &format!(
+            "[stages.s{stage}]\nkind = \"count\"\ninputs = {:?}\n",
+            inputs(stage)
+        );
+    }
+    toml
+}
+
+fn before(stage: usize) -> String {
+    match stage {
+        0 => "corpus".to_owned(),
+        n => format!("s{}", n - 1),
+    }
+}
+
+/// Graphs that are small to write and huge to work on.
+#[test]
+fn graphs_that_grow_without_end_are_refused() {
+    let row = chain(300, |n| vec![before(n)]);
+    let shown = error(&row, &[]);
+    assert!(shown.contains("in a row, expected at most 50"), "{shown}");
+    let all = chain(300, |n| (0..=n).map(before).collect());
+    let shown = error(&all, &[]);
+    assert!(shown.contains("up to stage `s12`"), "{shown}");
+    assert!(shown.contains("more than 4096 actions for each file of source `corpus`"));
+    // Two by two, each of both before it.
+    let pairs = chain(80, |n| match n {
+        0 | 1 => vec!["corpus".to_owned()],
+        n => vec![format!("s{}", n / 2 * 2 - 2), format!("s{}", n / 2 * 2 - 1)],
+    });
+    assert!(error(&pairs, &[]).contains("more than 4096 actions"));
+    // Side by side they are no more than they look.
+    let wide = chain(300, |_| vec!["corpus".to_owned()]);
+    assert_eq!(error(&wide, &[]), "no error");
+    // A ring of very many.
+    let ring = chain(20_000, |n| vec![format!("s{}", (n + 1) % 20_000)]);
+    assert!(error(&ring, &[]).contains("the stages form a cycle: "));
+}
+
+/// The order of inputs, sources and stages, and the names of stages, leave no trace.
+#[test]
+fn a_list_of_inputs_is_a_set() {
+    let graph = |text: &str| {
+        let toml = text.replace("; ", "\n");
+        let parsed = Config::parse("x".as_ref(), toml, &toy::registry(), &[]);
+        parsed.unwrap_or_else(|error| panic!("{error}")).graph
+    };
+    let road = |text: &str| {
+        let graph = graph(text);
+        let stage = graph.stages.iter().position(|def| def.kind == "sum");
+        let params = |stage: usize| graph.stages[stage].params.clone();
+        graph.road(stage.unwrap(), &params)
+    };
+    let base = "[sources.a]; [sources.b]; [stages.read]; inputs = [\"a\", \"b\"]; [stages.loud]; \
+                kind = \"read\"; upper = true; inputs = [\"a\", \"b\"]; [stages.count]; \
+                inputs = [\"loud\", \"read\"]; [stages.sum]; inputs = [\"count\"]";
+    let expected = serde_json::json!([{
+        "kind": "count", "version": 1, "params": {"letters": false},
+        "inputs": [
+            {"kind": "read", "version": 1, "params": {"limit": 0.0, "upper": false}, "inputs": ["source"]},
+            {"kind": "read", "version": 1, "params": {"limit": 0.0, "upper": true}, "inputs": ["source"]},
+        ],
+    }]);
+    assert_eq!(road(base), expected);
+    let swaps = [
+        ("[\"loud\", \"read\"]", "[\"read\", \"loud\"]"),
+        ("[\"a\", \"b\"]", "[\"b\", \"a\"]"),
+        ("[sources.a]; [sources.b]", "[sources.b]; [sources.a]"),
+        ("loud", "soft"),
+        ("loud", "z"),
+    ];
+    let inputs = |text: &str| -> Vec<_> {
+        let graph = graph(text);
+        let inputs = graph.stages.into_iter().map(|def| def.inputs);
+        inputs.collect()
+    };
+    for (from, to) in swaps {
+        let other = base.replace(from, to);
+        assert_ne!(other, base);
+        assert_eq!(road(&other), expected, "{other}");
+        if !from.contains("loud\"") && from.contains('[') {
+            assert_eq!(inputs(&other), inputs(base), "{other}");
         }
     }
 }

@@ -7,7 +7,7 @@ mod toy;
 use std::fs;
 use std::time::{Duration, SystemTime};
 
-use engine::{Cause, Request, Session, Verdict};
+use engine::{Cause, FileStatus, Request, Session, Verdict};
 use stage_core::Cancel;
 use toy::{FILES, Toy, done, objects};
 
@@ -373,4 +373,115 @@ fn why_names_the_part_of_the_key() {
         matches!(&why[1].cause, Cause::Upstream(stage) if stage == "sum"),
         "{why:?}"
     );
+}
+
+/// The source is the folder of the project: cache and results lie in it.
+#[test]
+fn results_below_a_source_are_no_input() {
+    let mut toy = Toy::new(&FILES);
+    toy.toml = toy::TOML.replace("path = \"corpus\"", "path = \".\"");
+    toy.old = true;
+    let home = toy.dir.path().to_owned();
+    let request = || Request {
+        results: vec![home.join("made")],
+        runs_dir: Some(home.join("logs")),
+        ..toy.request()
+    };
+    fs::create_dir_all(home.join("logs")).unwrap();
+    let first = toy.run_with(&[], request());
+    assert_eq!(first.result, "6  of 36  of 3!");
+    for n in 0..3 {
+        let made = home.join("made").join(n.to_string());
+        engine::results::create_dir(&engine::fs::RealFs, &made).unwrap();
+        fs::write(made.join("a.txt"), "seven eight").unwrap();
+        fs::write(home.join("logs/b.txt"), n.to_string()).unwrap();
+        toy.tick();
+        let run = toy.run_with(&[], request());
+        assert_eq!(strs(&run), [""; 0]);
+        let left_out = &run.summary.intake["corpus"].others;
+        let left_out: Vec<_> = left_out
+            .iter()
+            .filter(|(_, status)| matches!(status, FileStatus::LeftOut { .. }))
+            .map(|(name, _)| name.as_str())
+            .collect();
+        assert_eq!(left_out, ["cache/", "logs/", "made/"]);
+    }
+}
+
+/// Rows of (path of the source, its `exclude`, `out` of the request, words of the error).
+#[test]
+fn sources_and_outputs_lie_apart() {
+    let rows = [
+        (
+            "corpus",
+            "",
+            "corpus/new",
+            "would go to `~/corpus/new`, which lies in source `corpus` at `~/corpus`",
+        ),
+        (
+            "corpus",
+            "",
+            "corpus/sub/../new/x.wav",
+            "lies in source `corpus`",
+        ),
+        ("corpus", "", "link/new", "lies in source `corpus`"),
+        (".", "", "new", "lies in source `corpus` at `~`"),
+        ("corpus", "", "corpus", "which is source `corpus` itself"),
+        (
+            "corpus/a.txt",
+            "",
+            "corpus/a.txt",
+            "which is source `corpus` itself",
+        ),
+        (
+            "made/a",
+            "",
+            "",
+            "source `corpus` at `~/made/a` lies in `~/made`, where this program writes",
+        ),
+        ("cache/objects", "", "", "lies in `~/cache`"),
+        ("corpus", "new", "corpus/new/a", ""),
+        ("corpus", "new/**", "corpus/new", ""),
+        (
+            "corpus",
+            "new/*.txt",
+            "corpus/new",
+            "lies in source `corpus`",
+        ),
+        ("corpus", "", "corpus/.new", ""),
+        ("corpus", "", "corpus/marked/new", ""),
+        (".", "", "made/new", ""),
+        ("corpus", "", "elsewhere", ""),
+        ("corpus", "", ".", ""),
+        ("corpus/a.txt", "", "corpus/b.txt", ""),
+        ("made/a/a.txt", "", "made", ""),
+    ];
+    for (path, exclude, out, words) in rows {
+        let mut toy = Toy::new(&FILES);
+        let exclude = format!("path = {path:?}\nexclude = {exclude:?}");
+        toy.toml = toy::TOML.replace("path = \"corpus\"", &exclude);
+        let home = toy.dir.path().canonicalize().unwrap();
+        std::os::unix::fs::symlink("corpus", home.join("link")).unwrap();
+        fs::create_dir_all(home.join("made/a")).unwrap();
+        fs::write(home.join("made/a/a.txt"), "one").unwrap();
+        toy.write("marked/.pipeline-results", "");
+        let request = Request {
+            results: vec![home.join("made")],
+            out: Some(out)
+                .filter(|out| !out.is_empty())
+                .map(|out| home.join(out)),
+            ..toy.request()
+        };
+        let project = toy.project(&[]);
+        let said = match Session::prepare(&project, request, &Cancel::default()) {
+            Ok(_) => String::new(),
+            Err(error) => {
+                assert!(error.is_usage() && error.hint().is_some(), "{error}");
+                error.to_string()
+            }
+        };
+        let said = said.replace(&toy.dir.path().display().to_string(), "~");
+        assert_eq!(said.is_empty(), words.is_empty(), "{path} {out}: {said}");
+        assert!(said.contains(words), "{path} {out}: {said}");
+    }
 }

@@ -2,6 +2,7 @@
 
 use std::ops::Range;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use serde_json::{Map, Value};
 use stage_core::{KindEntry, Registry, Stage};
@@ -14,7 +15,8 @@ use super::{Diagnostic, OnBad, Origin, Setting, Source};
 #[derive(Debug, Clone)]
 pub(super) struct Placed<T> {
     pub(super) value: T,
-    pub(super) origin: Origin,
+    /// Shared, as there may be as many of these as the text has words.
+    pub(super) origin: Arc<Origin>,
     pub(super) span: Range<usize>,
 }
 
@@ -48,7 +50,7 @@ pub(super) struct Document {
 
 impl Document {
     pub(super) fn parse(
-        origin: &Origin,
+        origin: &Arc<Origin>,
         registry: &Registry,
         settings: &[Setting],
     ) -> Result<Self, Diagnostic> {
@@ -110,10 +112,10 @@ struct Override {
 fn parse_settings(settings: &[Setting]) -> Result<Vec<Override>, Diagnostic> {
     let mut overrides = Vec::with_capacity(settings.len());
     for setting in settings {
-        let origin = Origin {
+        let origin = Arc::new(Origin {
             name: setting.flag.clone(),
             text: setting.text.clone(),
-        };
+        });
         let text = &setting.text;
         let shape = || {
             Diagnostic::new("expected STAGE.KEY=VALUE")
@@ -130,7 +132,7 @@ fn parse_settings(settings: &[Setting]) -> Result<Vec<Override>, Diagnostic> {
             .unwrap_or_else(|| Value::String(raw.to_owned()));
         let placed = |from: usize, to: usize| Placed {
             value: text[from..to].trim().to_owned(),
-            origin: origin.clone(),
+            origin: Arc::clone(&origin),
             span: from..to,
         };
         overrides.push(Override {
@@ -138,7 +140,7 @@ fn parse_settings(settings: &[Setting]) -> Result<Vec<Override>, Diagnostic> {
             key: placed(dot + 1, equals),
             value: Placed {
                 value,
-                origin: origin.clone(),
+                origin: Arc::clone(&origin),
                 span: equals + 1..text.len(),
             },
             used: false,
@@ -148,7 +150,7 @@ fn parse_settings(settings: &[Setting]) -> Result<Vec<Override>, Diagnostic> {
 }
 
 struct Reader<'a> {
-    origin: &'a Origin,
+    origin: &'a Arc<Origin>,
 }
 
 type Entry<'a, 'i> = (
@@ -164,7 +166,7 @@ impl Reader<'_> {
     fn placed<T>(&self, value: T, span: Range<usize>) -> Placed<T> {
         Placed {
             value,
-            origin: self.origin.clone(),
+            origin: Arc::clone(self.origin),
             span,
         }
     }

@@ -3,10 +3,18 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Value, json};
-use stage_core::{Part, Port, PortTakes};
+use stage_core::{Part, Port, PortTakes, canonical_json};
 
 use super::document::{Document, Placed, RawInputs, RawStage};
-use super::{Diagnostic, Source, StageDef};
+use super::{Diagnostic, Source, StageDef, item_port};
+
+/// How many stages may follow one another. What names them all, as a model's file does, nests that
+/// deep, and readers of JSON set a limit to that.
+const MAX_IN_A_ROW: usize = 50;
+
+/// How many actions there may be for each file of a source. Where stages part and join again, their
+/// number grows by a factor each time.
+const MAX_ACTIONS: u64 = 4096;
 
 /// Something that a port can be connected to, by index into [`Graph`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -18,7 +26,7 @@ pub enum NodeId {
 }
 
 /// One connection.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct InputRef {
     /// What it comes from.
     pub node: NodeId,
@@ -33,6 +41,10 @@ pub struct Graph {
     pub sources: Vec<Source>,
     /// Stages; every stage stands after those that it depends on.
     pub stages: Vec<StageDef>,
+    /// Per stage: the sources whose items its item part maps.
+    of_items: Vec<BTreeSet<usize>>,
+    /// Per stage: the sources that it cannot do without.
+    needed: Vec<BTreeSet<usize>>,
 }
 
 impl Graph {
@@ -57,6 +69,7 @@ impl Graph {
             connected.push(connect_stage(stage, &document, &names)?);
         }
         let order = sort(&document.stages, &connected)?;
+        check_size(&document, &connected, &order)?;
         let position: BTreeMap<usize, usize> = order
             .iter()
             .enumerate()
@@ -67,10 +80,14 @@ impl Graph {
             .into_iter()
             .zip(connected)
             .map(|(raw, mut inputs)| {
-                for input in inputs.values_mut().flatten() {
-                    if let NodeId::Stage(index) = &mut input.node {
-                        *index = position[index];
+                for list in inputs.values_mut() {
+                    for input in &mut *list {
+                        if let NodeId::Stage(index) = &mut input.node {
+                            *index = position[index];
+                        }
                     }
+                    // Two orders are one set.
+                    list.sort_unstable();
                 }
                 Some(StageDef {
                     name: raw.name.value,
@@ -82,10 +99,20 @@ impl Graph {
                 })
             })
             .collect();
-        Ok(Self {
+        let mut graph = Self {
             sources: document.sources.into_iter().map(|(_, s)| s).collect(),
             stages: order.into_iter().filter_map(|i| stages[i].take()).collect(),
-        })
+            of_items: Vec::new(),
+            needed: Vec::new(),
+        };
+        // Each from those of the stages before it.
+        for stage in 0..graph.stages.len() {
+            let of_items = graph.find_sources_of_items(stage);
+            graph.of_items.push(of_items);
+            let needed = graph.find_needed_sources(stage);
+            graph.needed.push(needed);
+        }
+        Ok(graph)
     }
 
     /// Index of the stage `name`.
@@ -99,7 +126,11 @@ impl Graph {
     }
 
     /// The sources whose items a stage's item part maps.
-    pub fn sources_of_items(&self, stage: usize) -> BTreeSet<usize> {
+    pub fn sources_of_items(&self, stage: usize) -> &BTreeSet<usize> {
+        &self.of_items[stage]
+    }
+
+    fn find_sources_of_items(&self, stage: usize) -> BTreeSet<usize> {
         let def = &self.stages[stage];
         let Some(port) = def.item_port() else {
             return BTreeSet::new();
@@ -111,21 +142,23 @@ impl Graph {
     pub fn sources_of(&self, inputs: &[InputRef]) -> BTreeSet<usize> {
         let mut sources = BTreeSet::new();
         for input in inputs {
-            let reached = match input.node {
-                NodeId::Source(index) => BTreeSet::from([index]),
-                NodeId::Stage(index) => self.sources_of_items(index),
-            };
-            sources.extend(
-                reached
-                    .into_iter()
-                    .filter(|s| input.only.is_none_or(|o| o == *s)),
-            );
+            let wanted = |source: &usize| input.only.is_none_or(|only| only == *source);
+            match input.node {
+                NodeId::Source(index) => sources.extend(Some(index).filter(wanted)),
+                NodeId::Stage(index) => {
+                    sources.extend(self.of_items[index].iter().copied().filter(wanted));
+                }
+            }
         }
         sources
     }
 
     /// All sources that a stage cannot do without, directly or not: those of its required ports.
-    pub fn needed_sources(&self, stage: usize) -> BTreeSet<usize> {
+    pub fn needed_sources(&self, stage: usize) -> &BTreeSet<usize> {
+        &self.needed[stage]
+    }
+
+    fn find_needed_sources(&self, stage: usize) -> BTreeSet<usize> {
         let def = &self.stages[stage];
         let mut sources = BTreeSet::new();
         for port in def.stage.ports().iter().filter(|port| port.required) {
@@ -135,7 +168,7 @@ impl Graph {
                 PortTakes::Artifact => {
                     for input in inputs {
                         if let NodeId::Stage(index) = input.node {
-                            sources.extend(self.needed_sources(index));
+                            sources.extend(&self.needed[index]);
                         }
                     }
                 }
@@ -160,64 +193,62 @@ impl Graph {
     /// The map stages upstream of `stage` with their parameters: what another program needs to
     /// prepare a file as this graph prepares it. Without names.
     ///
-    /// `{"kind", "version", "params", "inputs": [...]}`, nested; a source is `"source"`.
+    /// `{"kind", "version", "params", "inputs": [...]}`, nested; a source is `"source"`. A list of
+    /// inputs is a set, in the order of its members' canonical JSON: how pipeline.toml orders them
+    /// and what it calls them leave no trace.
     /// `resolve` gives a stage's parameters as they enter its keys (files by digest).
     pub fn road(&self, stage: usize, resolve: &dyn Fn(usize) -> Value) -> Value {
-        let mut roads = Vec::new();
-        for input in self.stages[stage].inputs.values().flatten() {
-            self.collect_road(*input, resolve, &mut roads);
+        let mut ends = BTreeSet::new();
+        let (mut seen, mut ahead) = (BTreeSet::new(), vec![stage]);
+        while let Some(stage) = ahead.pop() {
+            for index in self.upstream(stage) {
+                let def = &self.stages[index];
+                if def.has(Part::Item) && !def.has(Part::Whole) {
+                    ends.insert(index);
+                } else if seen.insert(index) {
+                    ahead.push(index);
+                }
+            }
         }
-        Value::Array(roads)
+        let mut known = BTreeMap::new();
+        let roads = ends
+            .iter()
+            .map(|end| self.item_road(*end, resolve, &mut known));
+        set_of(roads)
     }
 
-    fn collect_road(
+    fn item_road(
         &self,
-        input: InputRef,
+        stage: usize,
         resolve: &dyn Fn(usize) -> Value,
-        roads: &mut Vec<Value>,
-    ) {
-        let NodeId::Stage(index) = input.node else {
-            return;
-        };
-        let def = &self.stages[index];
-        if def.has(Part::Item) && !def.has(Part::Whole) {
-            let road = self.item_road(index, resolve);
-            if !roads.contains(&road) {
-                roads.push(road);
-            }
-            return;
+        known: &mut BTreeMap<usize, Value>,
+    ) -> Value {
+        if let Some(road) = known.get(&stage) {
+            return road.clone();
         }
-        for input in def.inputs.values().flatten() {
-            self.collect_road(*input, resolve, roads);
-        }
-    }
-
-    fn item_road(&self, stage: usize, resolve: &dyn Fn(usize) -> Value) -> Value {
         let def = &self.stages[stage];
-        let inputs: Vec<Value> = def
-            .item_port()
-            .and_then(|port| def.inputs.get(port))
-            .into_iter()
-            .flatten()
-            .map(|input| match input.node {
-                NodeId::Source(_) => Value::from("source"),
-                NodeId::Stage(index) => self.item_road(index, resolve),
-            })
-            .collect::<Vec<_>>();
-        // Two sources are one road.
-        let mut distinct: Vec<Value> = Vec::new();
-        for input in inputs {
-            if !distinct.contains(&input) {
-                distinct.push(input);
-            }
-        }
-        json!({
+        let inputs = def.item_port().and_then(|port| def.inputs.get(port));
+        let inputs = inputs.into_iter().flatten().map(|input| match input.node {
+            NodeId::Source(_) => Value::from("source"),
+            NodeId::Stage(index) => self.item_road(index, resolve, known),
+        });
+        let road = json!({
             "kind": def.kind,
             "version": def.version,
+            "inputs": set_of(inputs),
             "params": resolve(stage),
-            "inputs": distinct,
-        })
+        });
+        known.insert(stage, road.clone());
+        road
     }
+}
+
+/// Distinct values in the order of their canonical JSON.
+fn set_of(values: impl Iterator<Item = Value>) -> Value {
+    let sorted: BTreeMap<String, Value> = values
+        .map(|value| (canonical_json(&value), value))
+        .collect();
+    Value::Array(sorted.into_values().collect())
 }
 
 type Inputs = BTreeMap<&'static str, Vec<InputRef>>;
@@ -283,9 +314,28 @@ fn refs(
     if port.takes == PortTakes::Artifact && list.len() > 1 {
         return Err(list[1].error(format!("input `{}` takes one stage", port.name)));
     }
-    list.iter()
-        .map(|text| reference(port, text, document, names))
-        .collect()
+    let mut refs = Vec::with_capacity(list.len());
+    let mut named: BTreeMap<NodeId, Vec<(Option<usize>, &str)>> = BTreeMap::new();
+    for text in list {
+        let input = reference(port, text, document, names)?;
+        let same = named.entry(input.node).or_default();
+        let meets =
+            |only: Option<usize>| only.is_none() || input.only.is_none() || only == input.only;
+        if let Some((_, other)) = same.iter().find(|(only, _)| meets(*only)) {
+            let message = if *other == text.value {
+                format!("`{other}` is named twice in input `{}`", port.name)
+            } else {
+                format!(
+                    "`{other}` and `{}` in input `{}` name the same items",
+                    text.value, port.name
+                )
+            };
+            return Err(text.error(message).hint("name it once"));
+        }
+        same.push((input.only, &text.value));
+        refs.push(input);
+    }
+    Ok(refs)
 }
 
 fn reference(
@@ -335,6 +385,17 @@ fn reference(
     Ok(InputRef { node, only })
 }
 
+/// The stages that a stage takes inputs from, by index into the document.
+fn upstream(inputs: &Inputs) -> BTreeSet<usize> {
+    let nodes = inputs.values().flatten().map(|input| input.node);
+    nodes
+        .filter_map(|node| match node {
+            NodeId::Stage(index) => Some(index),
+            NodeId::Source(_) => None,
+        })
+        .collect()
+}
+
 /// Topological order, stable by name; or the cycle.
 fn sort(stages: &[RawStage], inputs: &[Inputs]) -> Result<Vec<usize>, Diagnostic> {
     #[derive(Clone, Copy, PartialEq)]
@@ -343,60 +404,95 @@ fn sort(stages: &[RawStage], inputs: &[Inputs]) -> Result<Vec<usize>, Diagnostic
         Open,
         Done,
     }
-    struct Walk<'a> {
-        stages: &'a [RawStage],
-        inputs: &'a [Inputs],
-        marks: Vec<Mark>,
-        path: Vec<usize>,
-        order: Vec<usize>,
-    }
-    impl Walk<'_> {
-        fn visit(&mut self, index: usize) -> Result<(), Diagnostic> {
-            match self.marks[index] {
-                Mark::Done => return Ok(()),
-                Mark::Open => {
-                    let start = self.path.iter().position(|i| *i == index).unwrap_or(0);
-                    let mut cycle: Vec<_> = self.path[start..]
-                        .iter()
-                        .map(|i| self.stages[*i].name.value.as_str())
-                        .collect();
-                    cycle.push(&self.stages[index].name.value);
-                    // Written in the direction of the data.
-                    cycle.reverse();
-                    return Err(self.stages[index]
-                        .name
-                        .error(format!("the stages form a cycle: {}", cycle.join(" → "))));
+    let mut marks = vec![Mark::New; stages.len()];
+    let mut order = Vec::with_capacity(stages.len());
+    for first in 0..stages.len() {
+        if marks[first] == Mark::Done {
+            continue;
+        }
+        marks[first] = Mark::Open;
+        // The stages from the first to this one, each with those before it that are still to do.
+        let mut path = vec![(first, upstream(&inputs[first]).into_iter())];
+        while let Some((index, ahead)) = path.last_mut() {
+            let index = *index;
+            match ahead.next() {
+                None => {
+                    path.pop();
+                    marks[index] = Mark::Done;
+                    order.push(index);
                 }
-                Mark::New => {}
+                Some(next) => match marks[next] {
+                    Mark::Done => {}
+                    Mark::New => {
+                        marks[next] = Mark::Open;
+                        path.push((next, upstream(&inputs[next]).into_iter()));
+                    }
+                    Mark::Open => {
+                        let start = path.iter().position(|(i, _)| *i == next).unwrap_or(0);
+                        let mut cycle: Vec<_> = path[start..]
+                            .iter()
+                            .map(|(i, _)| stages[*i].name.value.as_str())
+                            .collect();
+                        cycle.push(&stages[next].name.value);
+                        // Written in the direction of the data.
+                        cycle.reverse();
+                        return Err(stages[next]
+                            .name
+                            .error(format!("the stages form a cycle: {}", cycle.join(" → "))));
+                    }
+                },
             }
-            self.marks[index] = Mark::Open;
-            self.path.push(index);
-            let upstream: BTreeSet<usize> = self.inputs[index]
-                .values()
-                .flatten()
-                .filter_map(|input| match input.node {
-                    NodeId::Stage(index) => Some(index),
-                    NodeId::Source(_) => None,
-                })
-                .collect();
-            for next in upstream {
-                self.visit(next)?;
-            }
-            self.path.pop();
-            self.marks[index] = Mark::Done;
-            self.order.push(index);
-            Ok(())
         }
     }
-    let mut walk = Walk {
-        stages,
-        inputs,
-        marks: vec![Mark::New; stages.len()],
-        path: Vec::new(),
-        order: Vec::with_capacity(stages.len()),
-    };
-    for index in 0..stages.len() {
-        walk.visit(index)?;
+    Ok(order)
+}
+
+/// Refuses a graph that makes more of each file than any machine can hold.
+fn check_size(document: &Document, inputs: &[Inputs], order: &[usize]) -> Result<(), Diagnostic> {
+    let mut depth = vec![0; order.len()];
+    // Per stage: source → how many actions of its item part there are for a file of the source.
+    let mut ways: Vec<BTreeMap<usize, u64>> = vec![BTreeMap::new(); order.len()];
+    let mut all: BTreeMap<usize, u64> = BTreeMap::new();
+    for &index in order {
+        let stage = &document.stages[index];
+        let name = &stage.name;
+        let before = upstream(&inputs[index]).into_iter().map(|up| depth[up]);
+        depth[index] = 1 + before.max().unwrap_or(0);
+        if depth[index] > MAX_IN_A_ROW {
+            return Err(name.error(format!(
+                "stage `{}` is the {}th in a row, expected at most {MAX_IN_A_ROW}",
+                name.value, depth[index]
+            )));
+        }
+        let port = item_port(&*stage.stage).and_then(|port| inputs[index].get(port));
+        let mut own: BTreeMap<usize, u64> = BTreeMap::new();
+        for input in port.into_iter().flatten() {
+            let mut add = |source: usize, count: u64| {
+                if input.only.is_none_or(|only| only == source) {
+                    let sum = own.entry(source).or_default();
+                    *sum = sum.saturating_add(count);
+                }
+            };
+            match input.node {
+                NodeId::Source(source) => add(source, 1),
+                NodeId::Stage(up) => ways[up].iter().for_each(|(source, n)| add(*source, *n)),
+            }
+        }
+        for (source, count) in &own {
+            let sum = all.entry(*source).or_default();
+            *sum = sum.saturating_add(*count);
+            if *sum > MAX_ACTIONS {
+                let source = &document.sources[*source].1.name;
+                return Err(name
+                    .error(format!(
+                        "up to stage `{}` there are more than {MAX_ACTIONS} actions for each file \
+                         of source `{source}`",
+                        name.value
+                    ))
+                    .hint("every way from the source to a stage makes an item of its own: join fewer stages"));
+            }
+        }
+        ways[index] = own;
     }
-    Ok(walk.order)
+    Ok(())
 }

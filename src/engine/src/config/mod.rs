@@ -20,9 +20,10 @@ mod graph;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use serde_json::Value;
-use stage_core::{Part, Registry, Stage};
+use stage_core::{Part, PortTakes, Registry, Stage};
 
 pub use diagnostic::{Diagnostic, Origin, nearest};
 pub use graph::{Graph, InputRef, NodeId};
@@ -68,7 +69,7 @@ pub struct StageDef {
     pub stage: Box<dyn Stage>,
     /// The parameters, resolved, as JSON.
     pub params: Value,
-    /// Port → what is connected to it, in the order written.
+    /// Port → what is connected to it. It is a set: in the order of the graph, however written.
     pub inputs: BTreeMap<&'static str, Vec<InputRef>>,
 }
 
@@ -80,15 +81,18 @@ impl StageDef {
 
     /// Name of the port that feeds the item part.
     pub fn item_port(&self) -> Option<&'static str> {
-        if !self.has(Part::Item) {
-            return None;
-        }
-        self.stage
-            .ports()
-            .iter()
-            .find(|port| port.takes == stage_core::PortTakes::Items)
-            .map(|port| port.name)
+        item_port(&*self.stage)
     }
+}
+
+/// Name of the port that feeds a stage's item part.
+fn item_port(stage: &dyn Stage) -> Option<&'static str> {
+    if !stage.parts().contains(&Part::Item) {
+        return None;
+    }
+    let mut ports = stage.ports().iter();
+    let port = ports.find(|port| port.takes == PortTakes::Items)?;
+    Some(port.name)
 }
 
 /// A parsed and checked `pipeline.toml`.
@@ -152,7 +156,7 @@ impl Config {
             || file.display().to_string(),
             |n| n.to_string_lossy().into_owned(),
         );
-        let origin = Origin { name, text };
+        let origin = Arc::new(Origin { name, text });
         let document = document::Document::parse(&origin, registry, settings)?;
         let graph = Graph::connect(document)?;
         let parent = file.parent().filter(|p| !p.as_os_str().is_empty());

@@ -92,6 +92,19 @@ pub struct DirEntry {
     pub kind: FileKind,
 }
 
+/// Whether the ctime of a file tells that the file changed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ctime {
+    /// The kernel sets it at each change, by its own clock.
+    Kernel,
+    /// It is that of another file system below (overlayfs, network file systems), which may have
+    /// none of its own.
+    Passed,
+    /// It is made up, or nothing is known of it. Images (squashfs, ISO 9660) and FAT have no ctime:
+    /// it is shown equal to the mtime, which anybody may set. Servers in user space (FUSE) give what they like.
+    Unknown,
+}
+
 /// What kind of file system a path lies on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct FsKind {
@@ -101,6 +114,8 @@ pub struct FsKind {
     /// Whether [`Handle::sync_fs`] makes everything durable and reports what could not be
     /// written.
     pub syncs_whole: bool,
+    /// What a ctime means there.
+    pub ctime: Ctime,
 }
 
 /// An open file.

@@ -9,7 +9,7 @@ use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
-use super::{DirEntry, FileKind, Fs, FsKind, Handle, LockHolder, Nanos, Stat, not_regular};
+use super::{Ctime, DirEntry, FileKind, Fs, FsKind, Handle, LockHolder, Nanos, Stat, not_regular};
 
 /// How a folder is opened to look at what is in it.
 const OPEN_DIR: rustix::fs::OFlags = rustix::fs::OFlags::DIRECTORY
@@ -288,11 +288,47 @@ impl Fs for RealFs {
             0x0102_1994, // tmpfs
             0x794c_7630, // overlayfs
         ];
+        // These keep a ctime of their own, and no call sets it.
+        const OWN_CTIME: [u32; 13] = [
+            0xef53,      // ext2, ext3, ext4
+            0x5846_5342, // XFS
+            0x9123_683e, // Btrfs
+            0xf2f5_2010, // F2FS
+            0xca45_1a4e, // bcachefs
+            0x2fc1_2fc1, // ZFS
+            0x0102_1994, // tmpfs
+            0x8584_58f6, // ramfs
+            0x3153_464a, // JFS
+            0x5265_4973, // ReiserFS
+            0x3434,      // NILFS2
+            0x2405_1905, // UBIFS
+            0x7461_636f, // OCFS2
+        ];
+        // These show the ctime of the file system below, or of the server's.
+        const PASSED_CTIME: [u32; 10] = [
+            0x794c_7630, // overlayfs
+            0xf15f,      // eCryptfs
+            0x6969,      // NFS
+            0xff53_4d42, // CIFS
+            0xfe53_4d42, // SMB2
+            0x0bd0_0bd0, // Lustre
+            0x00c3_6400, // Ceph
+            0x4750_4653, // GPFS
+            0x1983_0326, // BeeGFS
+            0x0116_1970, // GFS2
+        ];
         // `f_type` is signed on some architectures; the magic is its low 32 bits.
         let magic = rustix::fs::statfs(path)?.f_type as u32;
         Ok(FsKind {
             network: NETWORK.contains(&magic),
             syncs_whole: SYNCS_WHOLE.contains(&magic) && syncfs_reports_errors(),
+            ctime: if OWN_CTIME.contains(&magic) {
+                Ctime::Kernel
+            } else if PASSED_CTIME.contains(&magic) {
+                Ctime::Passed
+            } else {
+                Ctime::Unknown
+            },
         })
     }
 
@@ -301,6 +337,8 @@ impl Fs for RealFs {
         const NETWORK: [&[u8]; 7] = [
             b"nfs", b"smbfs", b"afpfs", b"webdav", b"macfuse", b"osxfuse", b"fusefs",
         ];
+        const OWN_CTIME: [&[u8]; 4] = [b"apfs", b"hfs", b"ufs", b"zfs"];
+        const PASSED_CTIME: [&[u8]; 2] = [b"nfs", b"smbfs"];
         let stat = rustix::fs::statfs(path)?;
         let name: Vec<u8> = stat
             .f_fstypename
@@ -311,6 +349,13 @@ impl Fs for RealFs {
         Ok(FsKind {
             network: NETWORK.contains(&name.as_slice()),
             syncs_whole: false,
+            ctime: if OWN_CTIME.contains(&name.as_slice()) {
+                Ctime::Kernel
+            } else if PASSED_CTIME.contains(&name.as_slice()) {
+                Ctime::Passed
+            } else {
+                Ctime::Unknown
+            },
         })
     }
 

@@ -1,12 +1,14 @@
 //! From a source to its files, and the state of each that matters.
 //!
-//! Folders are walked, links followed, cycles noticed. Names that begin with a
-//! dot are left out, as are those that the source's globs exclude. A listing is taken in as few
+//! Folders are walked and links followed, each folder once. Names that begin with a
+//! dot are left out, as are those that the source's globs exclude, and the program's own results
+//! ([`crate::results`]). A listing is taken in as few
 //! calls as the disk allows, side by side, and kept as it came: whoever only wants to know whether
 //! anything has changed ([`Listing::state`]) pays for nothing else.
 
 mod walk;
 
+use std::collections::{BTreeMap, HashMap};
 use std::ffi::{OsStr, OsString};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -18,8 +20,8 @@ use rayon::prelude::*;
 use stage_core::{Digest, KeyHasher};
 
 use crate::config::Source;
-use crate::fs::{FileKind, Fs, Stat};
-use crate::store::StatSig;
+use crate::fs::{Ctime, FileKind, Fs, Stat};
+use crate::store::{Ctimes, StatSig};
 use walk::Walk;
 
 /// A file of a source.
@@ -37,6 +39,9 @@ pub struct Found {
     /// Whether it is or may be a folder whose files are missing from the list, so that it matters
     /// whatever its name.
     pub hides_files: bool,
+    /// Why it is a folder that is left out, if it is one: it holds results, or is listed under
+    /// another name.
+    pub left_out: Option<String>,
 }
 
 /// A source that cannot be listed.
@@ -64,9 +69,6 @@ pub enum ScanError {
     },
 }
 
-/// How deep folders are followed.
-const MAX_DEPTH: usize = 64;
-
 /// Files that are asked for their states at once.
 const TOGETHER: usize = 512;
 
@@ -91,9 +93,13 @@ struct Folder {
     prefix: String,
     /// Device and inode.
     place: (u64, u64),
+    /// The folder that it was found in, by number.
+    within: Option<usize>,
     /// Regular files, [`TOGETHER`] at a time.
     files: Vec<Part>,
     others: Vec<Other>,
+    /// Why what it holds is no input, if it is none.
+    left_out: Option<String>,
 }
 
 /// Some files of a folder.
@@ -102,6 +108,9 @@ struct Part {
     files: Vec<File>,
     /// Digest of their names and states, if all of these could be told.
     state: Option<Digest>,
+    /// The devices that they are on, each with the name of a file there and whether the states
+    /// there vouch if their ctimes are [`Ctime::Passed`].
+    devices: Vec<(u64, OsString, bool)>,
 }
 
 /// A regular file, as the folder says.
@@ -124,8 +133,12 @@ struct Other {
 enum What {
     /// A link to a regular file.
     File(Option<Look>),
+    /// A folder that is to be listed.
+    Pending,
     /// A folder: its number.
     Folder(usize),
+    /// A folder that is not listed, and why.
+    LeftOut(String),
     /// What cannot be read as a file.
     Odd(Oddity),
 }
@@ -138,7 +151,8 @@ struct Oddity {
 }
 
 /// Lists what is in `source` below `root` (or `root` itself, if it is a file). The states are
-/// those of the files whose extension, in lower case, is `taken`.
+/// those of the files whose extension, in lower case, is `taken`. The folders `results`, by device
+/// and inode, are left out.
 ///
 /// # Errors
 /// The root itself cannot be read. What is below it and cannot is listed as unusable.
@@ -147,18 +161,14 @@ pub(crate) fn list(
     source: &Source,
     root: &Path,
     taken: &dyn Fn(&str) -> bool,
+    results: &[(u64, u64)],
 ) -> Result<Listing, ScanError> {
     let fail = |error| ScanError::Root {
         source_name: source.name.clone(),
         path: root.to_owned(),
         source: error,
     };
-    let globs = |patterns: &[String]| {
-        build(patterns).map_err(|error| ScanError::Glob {
-            source_name: source.name.clone(),
-            source: error,
-        })
-    };
+    let globs = |patterns| globs(source, patterns);
     let (include, exclude) = (globs(&source.include)?, globs(&source.exclude)?);
     let (sender, parts) = channel();
     // While this thread lists, others ask for states.
@@ -172,9 +182,11 @@ pub(crate) fn list(
             include,
             exclude,
             taken,
+            results,
             last_extension: (OsString::new(), taken("")),
             folders: Vec::new(),
-            open: Vec::new(),
+            links: BTreeMap::new(),
+            real: HashMap::new(),
         };
         walk.root(root)?;
         look(fs, walk.asked, &walk.parts);
@@ -182,6 +194,9 @@ pub(crate) fn list(
     });
     let mut folders: Vec<Folder> = folders.map_err(fail)?;
     for (folder, nth, part) in parts {
+        if folders[folder].left_out.is_some() {
+            continue;
+        }
         let files = &mut folders[folder].files;
         files.resize_with(files.len().max(nth + 1), Part::default);
         files[nth] = part;
@@ -210,7 +225,21 @@ impl Part {
             file.look = Some(state_of(stat));
         }
         let state = hash_files(&files);
-        Self { files, state }
+        let mut devices: Vec<(u64, OsString, bool)> = Vec::new();
+        for File { name, look } in &files {
+            let Some(Ok(sig)) = look else { continue };
+            let vouches = sig.vouches(Ctime::Passed);
+            // Mostly there is one.
+            match devices.iter_mut().find(|(dev, ..)| *dev == sig.dev) {
+                Some((.., all)) => *all &= vouches,
+                None => devices.push((sig.dev, name.clone(), vouches)),
+            }
+        }
+        Self {
+            files,
+            state,
+            devices,
+        }
     }
 }
 
@@ -232,12 +261,13 @@ impl Listing {
     /// the files that are taken. Equal digests give equal [`Listing::files`]. `None` if something
     /// was seen whose state says too little: then it may change unseen.
     pub(crate) fn state(&self) -> Option<Digest> {
-        let mut hasher = KeyHasher::new("pipeline listing 1");
+        let mut hasher = KeyHasher::new("pipeline listing 2");
         for folder in &self.folders {
             hasher
                 .field(folder.prefix.as_bytes())
                 .field(&folder.place.0.to_le_bytes())
                 .field(&folder.place.1.to_le_bytes())
+                .field(folder.left_out.as_deref().unwrap_or_default().as_bytes())
                 .count(folder.files.len());
             for part in &folder.files {
                 hasher.field(&part.state?.0);
@@ -249,7 +279,8 @@ impl Listing {
                     What::File(None) => hasher.count(0),
                     What::File(Some(Ok(sig))) => hasher.count(1).field(&sig.to_bytes()),
                     What::Folder(_) => hasher.count(2),
-                    What::File(Some(Err(_))) | What::Odd(_) => return None,
+                    What::LeftOut(why) => hasher.count(3).field(why.as_bytes()),
+                    What::File(Some(Err(_))) | What::Odd(_) | What::Pending => return None,
                 };
             }
         }
@@ -259,54 +290,105 @@ impl Listing {
     /// The files, sorted by name, with the states of those that are taken.
     pub(crate) fn files(self) -> Vec<(Found, Option<Look>)> {
         let mut files = Vec::new();
-        let mut folders: Vec<Option<Folder>> = self.folders.into_iter().map(Some).collect();
-        gather(&mut folders, 0, &mut files);
+        // A folder stands after the one that it is in.
+        let count = self.folders.len();
+        let (mut reached, mut empty) = (vec![false; count], vec![true; count]);
+        let mut below: Vec<Vec<(Found, usize)>> = Vec::with_capacity(count);
+        for (index, folder) in self.folders.into_iter().enumerate() {
+            // What was found in a folder before it could not be listed any more does not count.
+            reached[index] |= index == 0;
+            let mut folders = Vec::new();
+            if reached[index] {
+                let before = files.len();
+                gather(folder, &mut files, &mut folders);
+                empty[index] = files.len() == before;
+            }
+            for (_, folder) in &folders {
+                reached[*folder] = true;
+            }
+            below.push(folders);
+        }
+        for (index, folders) in below.into_iter().enumerate().rev() {
+            for (mut found, folder) in folders {
+                // An empty folder may look like a file by its name; whether that matters is for
+                // whoever knows which extensions are wanted.
+                if empty[folder] && !found.extension.is_empty() {
+                    found.unusable = Some("a folder, expected a file".to_owned());
+                    files.push((found, None));
+                    empty[folder] = false;
+                }
+                empty[index] &= empty[folder];
+            }
+        }
         files.par_sort_unstable_by(|(a, _), (b, _)| {
             a.name.cmp(&b.name).then_with(|| a.path.cmp(&b.path))
         });
         files
     }
+
+    /// Whether no file can change and keep the state that it has: the file systems that the files
+    /// are on keep ctimes. `ctimes` collects what is known of the devices.
+    pub(crate) fn vouches(&self, fs: &dyn Fs, ctimes: &mut Ctimes) -> bool {
+        self.folders.iter().all(|folder| {
+            let mut ctime = |dev, name| ctimes.on(dev, fs, || folder.path.join(name));
+            let mut parts = folder.files.iter().flat_map(|part| &part.devices);
+            let mut others = folder.others.iter();
+            parts.all(|(dev, name, passed)| match ctime(*dev, name) {
+                Ctime::Kernel => true,
+                Ctime::Passed => *passed,
+                Ctime::Unknown => false,
+            }) && others.all(|Other { name, what }| match what {
+                What::File(Some(Ok(sig))) => sig.vouches(ctime(sig.dev, name)),
+                _ => true,
+            })
+        })
+    }
 }
 
-/// The files of a folder and of those below it.
-fn gather(folders: &mut [Option<Folder>], index: usize, files: &mut Vec<(Found, Option<Look>)>) {
-    let Some(folder) = folders.get_mut(index).and_then(Option::take) else {
-        return;
-    };
+/// The files of a folder, and the folders in it with their numbers.
+fn gather(folder: Folder, files: &mut Vec<(Found, Option<Look>)>, below: &mut Vec<(Found, usize)>) {
     let (path, prefix) = (&folder.path, &folder.prefix);
-    let found = |name: &OsStr, extension: Arc<str>, oddity: Option<Oddity>| Found {
+    let found = |name: &OsStr, extension: Arc<str>| Found {
         extension,
         name: show(prefix, name),
-        hides_files: oddity.as_ref().is_some_and(|odd| odd.hides_files),
-        unusable: oddity.map(|odd| odd.reason),
         path: path.join(name),
+        unusable: None,
+        hides_files: false,
+        left_out: None,
     };
+    if folder.left_out.is_some() {
+        let left_out = Found {
+            name: prefix.clone(),
+            path: path.clone(),
+            left_out: folder.left_out,
+            ..found(OsStr::new(""), Arc::default())
+        };
+        files.push((left_out, None));
+        return;
+    }
     files.par_extend(folder.files.into_par_iter().flat_map_iter(|part| {
         let mut shared = Shared::default();
         let files = part.files.into_iter();
-        files.map(move |file| (found(&file.name, shared.of(&file.name), None), file.look))
+        files.map(move |file| (found(&file.name, shared.of(&file.name)), file.look))
     }));
     let mut shared = Shared::default();
-    let mut found = |name: &OsStr, oddity| found(name, shared.of(name), oddity);
     for Other { name, what } in folder.others {
+        let mut found = found(&name, shared.of(&name));
         match what {
-            What::File(look) => files.push((found(&name, None), look)),
-            What::Odd(oddity) => files.push((found(&name, Some(oddity)), None)),
-            What::Folder(below) => {
-                let before = files.len();
-                gather(folders, below, files);
-                // An empty folder may look like a file by its name; whether that matters is for
-                // whoever knows which extensions are wanted.
-                if files.len() == before && extension(&name).is_some() {
-                    let reason = "a folder, expected a file".to_owned();
-                    let hides_files = false;
-                    let oddity = Oddity {
-                        reason,
-                        hides_files,
-                    };
-                    files.push((found(&name, Some(oddity)), None));
-                }
+            What::File(look) => files.push((found, look)),
+            What::Odd(oddity) => {
+                found.unusable = Some(oddity.reason);
+                found.hides_files = oddity.hides_files;
+                files.push((found, None));
             }
+            What::LeftOut(why) => {
+                found.name.push('/');
+                found.extension = Arc::default();
+                found.left_out = Some(why);
+                files.push((found, None));
+            }
+            What::Folder(index) => below.push((found, index)),
+            What::Pending => {}
         }
     }
 }
@@ -346,6 +428,14 @@ fn hash_files(files: &[File]) -> Option<Digest> {
         }
     }
     Some(Digest::of(&bytes))
+}
+
+/// Globs of a source.
+pub(crate) fn globs(source: &Source, patterns: &[String]) -> Result<GlobSet, ScanError> {
+    build(patterns).map_err(|error| ScanError::Glob {
+        source_name: source.name.clone(),
+        source: error,
+    })
 }
 
 fn build(patterns: &[String]) -> Result<GlobSet, globset::Error> {

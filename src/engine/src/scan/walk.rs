@@ -1,5 +1,13 @@
 //! The walk: which files a source has.
+//!
+//! Folders proper are walked first, then what links lead to, in the order of the links' names. A
+//! folder is walked once: a link to one that is listed already is reported instead, so that links
+//! among n folders cost n listings and not one per way from the source to a folder. Which of two
+//! ways is taken follows from the names alone, not from the order in which the disk lists them.
+//! Folders are known again by their paths without links, as some file systems have no lasting
+//! inode numbers.
 
+use std::collections::{BTreeMap, HashMap};
 use std::ffi::{OsStr, OsString};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -8,10 +16,11 @@ use std::sync::mpsc::Sender;
 use globset::GlobSet;
 
 use super::{
-    Asked, File, Folder, MAX_DEPTH, NOT_REGULAR, Oddity, Other, Part, TOGETHER, What, extension,
-    look, lower, not_regular, show, state_of,
+    Asked, File, Folder, NOT_REGULAR, Oddity, Other, Part, TOGETHER, What, extension, look, lower,
+    not_regular, show, state_of,
 };
 use crate::fs::{FileKind, Fs};
+use crate::results::Signs;
 
 /// A walk through a source's folders.
 pub(super) struct Walk<'a, 'scope> {
@@ -25,42 +34,166 @@ pub(super) struct Walk<'a, 'scope> {
     pub(super) include: GlobSet,
     pub(super) exclude: GlobSet,
     pub(super) taken: &'a dyn Fn(&str) -> bool,
+    /// Folders, by device and inode, that are left out because results go there.
+    pub(super) results: &'a [(u64, u64)],
     /// An extension that was asked about, and the answer: mostly the next is the same.
     pub(super) last_extension: (OsString, bool),
     pub(super) folders: Vec<Folder>,
-    /// The folders above, by device and inode: a link back to one is a cycle.
-    pub(super) open: Vec<(u64, u64)>,
+    /// Links to folders that were not followed yet, by name in the source.
+    pub(super) links: BTreeMap<String, Pending>,
+    /// Path without links → the folder listed there; empty until a link is followed.
+    pub(super) real: HashMap<PathBuf, usize>,
+}
+
+/// A folder that is to be listed.
+#[derive(Debug)]
+pub(super) struct Pending {
+    path: PathBuf,
+    prefix: String,
+    /// Device and inode.
+    place: (u64, u64),
+    /// The folder that it was found in, and its number among the others there.
+    within: Option<(usize, usize)>,
+    /// Its path without links, once links are followed.
+    real: Option<PathBuf>,
+}
+
+/// An entry that is no regular file, as the folder lists it.
+struct Entry {
+    name: OsString,
+    kind: FileKind,
+    /// Whether files of this name are included.
+    wanted: bool,
 }
 
 impl Walk<'_, '_> {
     /// Lists all from here on.
     pub(super) fn root(&mut self, root: &Path) -> io::Result<()> {
         let stat = self.fs.stat(root)?;
-        if stat.kind == FileKind::Dir {
-            self.folder(root.to_owned(), String::new(), (stat.dev, stat.ino))?;
-        } else {
+        if stat.kind != FileKind::Dir {
             self.alone(root, stat.kind);
+            return Ok(());
+        }
+        let mut below = Vec::new();
+        let source = Pending {
+            path: root.to_owned(),
+            prefix: String::new(),
+            place: (stat.dev, stat.ino),
+            within: None,
+            real: None,
+        };
+        self.folder(source, &mut below)?;
+        self.folders_below(below);
+        if !self.links.is_empty() {
+            self.follow_links(&self.fs.canonicalize(root)?);
         }
         Ok(())
     }
 
-    /// Lists a folder and those below it; gives its number.
-    fn folder(&mut self, path: PathBuf, prefix: String, place: (u64, u64)) -> io::Result<usize> {
+    /// Lists folders and what is below them, links not followed.
+    fn folders_below(&mut self, mut below: Vec<Pending>) {
+        while let Some(folder) = below.pop() {
+            let within = folder.within;
+            let what = match self.listed(folder.real.as_deref(), within) {
+                Some(what) => what,
+                None if self.is_above(folder.place, within) => {
+                    unusable("a link back to a folder above it")
+                }
+                None => match self.folder(folder, &mut below) {
+                    Ok(index) => What::Folder(index),
+                    Err(error) => hiding(format!("cannot be listed: {error}")),
+                },
+            };
+            self.settle(within, what);
+        }
+    }
+
+    /// Follows links to folders, the first by name first, until there are no more.
+    fn follow_links(&mut self, root: &Path) {
+        for (index, folder) in self.folders.iter().enumerate() {
+            let below = folder.path.strip_prefix(&self.folders[0].path);
+            let real = below.map_or_else(|_| folder.path.clone(), |below| root.join(below));
+            self.real.insert(real, index);
+        }
+        while let Some((_, mut link)) = self.links.pop_first() {
+            match self.fs.canonicalize(&link.path) {
+                Ok(real) => {
+                    link.real = Some(real);
+                    self.folders_below(vec![link]);
+                }
+                Err(error) => {
+                    self.settle(link.within, hiding(format!("cannot be read: {error}")));
+                }
+            }
+        }
+    }
+
+    /// Whether one of the folders around has this device and inode. Without links that needs a
+    /// file system that shows a folder within itself.
+    fn is_above(&self, place: (u64, u64), within: Option<(usize, usize)>) -> bool {
+        let mut above = within.map(|(folder, _)| &self.folders[folder]);
+        while let Some(folder) = above {
+            if folder.place == place {
+                return true;
+            }
+            above = folder.within.map(|folder| &self.folders[folder]);
+        }
+        false
+    }
+
+    /// What is said of a folder that is listed already.
+    fn listed(&self, real: Option<&Path>, within: Option<(usize, usize)>) -> Option<What> {
+        let index = *self.real.get(real?)?;
+        let mut above = within.map(|(folder, _)| folder);
+        while let Some(folder) = above {
+            if folder == index {
+                return Some(unusable("a link back to a folder above it"));
+            }
+            above = self.folders[folder].within;
+        }
+        let name = self.folders[index].prefix.trim_end_matches('/');
+        Some(What::LeftOut(if name.is_empty() {
+            "the source itself again".to_owned()
+        } else {
+            format!("the same folder as {name}")
+        }))
+    }
+
+    /// Notes what another entry of a folder turned out to be.
+    fn settle(&mut self, within: Option<(usize, usize)>, what: What) {
+        if let Some((folder, nth)) = within {
+            self.folders[folder].others[nth].what = what;
+        }
+    }
+
+    /// Lists a folder and gives its number. Folders that are found in it are added to `below`.
+    fn folder(&mut self, folder: Pending, below: &mut Vec<Pending>) -> io::Result<usize> {
         let index = self.folders.len();
+        let (path, prefix) = (folder.path, folder.prefix);
         self.folders.push(Folder {
             path: path.clone(),
             prefix: prefix.clone(),
-            place,
+            place: folder.place,
+            within: folder.within.map(|(folder, _)| folder),
             files: Vec::new(),
             others: Vec::new(),
+            left_out: None,
         });
         let (mut files, mut others, mut nth) = (Vec::new(), Vec::new(), 0);
+        let mut signs = Signs::default();
         self.fs.list(&path, &mut |entry| {
+            if entry.kind == FileKind::File {
+                signs.see(&entry.name);
+            }
             let Some(wanted) = self.wants(&prefix, &entry.name) else {
                 return;
             };
             if entry.kind != FileKind::File {
-                others.push((entry.name, wanted));
+                others.push(Entry {
+                    name: entry.name,
+                    kind: entry.kind,
+                    wanted,
+                });
             } else if wanted {
                 files.push(self.file(entry.name));
                 if files.len() == TOGETHER {
@@ -69,16 +202,34 @@ impl Walk<'_, '_> {
                 }
             }
         })?;
+        if let Some(real) = &folder.real {
+            self.real.insert(real.clone(), index);
+        }
+        // What a source is named for is its own, whatever it holds.
+        if index > 0
+            && let Some(why) = signs.of_folder(self.fs, &path)
+        {
+            self.folders[index].left_out = Some(why);
+            return Ok(index);
+        }
         if !files.is_empty() {
             self.ask(index, nth, &path, files);
         }
-        self.open.push(place);
-        for (name, wanted) in others {
-            let what = self.other(&path.join(&name), &prefix, &name, wanted);
-            let other = what.map(|what| Other { name, what });
-            self.folders[index].others.extend(other);
+        for entry in others {
+            let name = &entry.name;
+            let what = match signs.of_child(name) {
+                Some(why) => Some(What::LeftOut(why)),
+                None => self.other(index, &path.join(name), &prefix, &entry, below),
+            };
+            let Some(what) = what else { continue };
+            let name = entry.name;
+            if let (What::Pending, Some(real), Some(last)) = (&what, &folder.real, below.last_mut())
+                && entry.kind == FileKind::Dir
+            {
+                last.real = Some(real.join(&name));
+            }
+            self.folders[index].others.push(Other { name, what });
         }
-        self.open.pop();
         Ok(index)
     }
 
@@ -90,8 +241,10 @@ impl Walk<'_, '_> {
             path: path.clone(),
             prefix: String::new(),
             place: (0, 0),
+            within: None,
             files: Vec::new(),
             others: Vec::new(),
+            left_out: None,
         });
         if self.wants("", &name) != Some(true) {
             return;
@@ -117,11 +270,37 @@ impl Walk<'_, '_> {
         }
     }
 
-    fn other(&mut self, path: &Path, prefix: &str, name: &OsStr, wanted: bool) -> Option<What> {
+    /// What an entry of the folder `index` is that is no regular file. A folder, and a link to
+    /// one, is listed later.
+    fn other(
+        &mut self,
+        index: usize,
+        path: &Path,
+        prefix: &str,
+        entry: &Entry,
+        below: &mut Vec<Pending>,
+    ) -> Option<What> {
+        let (name, wanted) = (&entry.name, entry.wanted);
         match self.fs.stat(path) {
             Ok(stat) if stat.kind == FileKind::Dir => {
-                let prefix = show(prefix, name) + "/";
-                Some(self.subfolder(path, prefix, (stat.dev, stat.ino)))
+                let place = (stat.dev, stat.ino);
+                if self.results.contains(&place) {
+                    let why = "results of this project go there".to_owned();
+                    return Some(What::LeftOut(why));
+                }
+                let folder = Pending {
+                    path: path.to_owned(),
+                    prefix: show(prefix, name) + "/",
+                    place,
+                    within: Some((index, self.folders[index].others.len())),
+                    real: None,
+                };
+                if entry.kind == FileKind::Dir {
+                    below.push(folder);
+                } else {
+                    self.links.insert(folder.prefix.clone(), folder);
+                }
+                Some(What::Pending)
             }
             Ok(stat) if stat.kind == FileKind::File => wanted.then(|| {
                 let taken = self.takes(name);
@@ -135,19 +314,6 @@ impl Walk<'_, '_> {
                 wanted.then(|| unusable("a link to nothing"))
             }
             Err(error) => wanted.then(|| unusable(&format!("cannot be read: {error}"))),
-        }
-    }
-
-    fn subfolder(&mut self, path: &Path, prefix: String, place: (u64, u64)) -> What {
-        if self.open.contains(&place) {
-            return unusable("a link back to a folder above it");
-        }
-        if self.open.len() >= MAX_DEPTH {
-            return hiding(format!("more than {MAX_DEPTH} folders deep"));
-        }
-        match self.folder(path.to_owned(), prefix, place) {
-            Ok(index) => What::Folder(index),
-            Err(error) => hiding(format!("cannot be listed: {error}")),
         }
     }
 

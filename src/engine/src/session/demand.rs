@@ -97,7 +97,8 @@ impl Demand {
         let def = &graph.stages[stage];
         if !def.has(Part::Whole) {
             let sources = graph.sources_of_items(stage);
-            let (ready, missing): (Vec<_>, Vec<_>) = sources.into_iter().partition(|s| bound(s));
+            let (ready, missing): (Vec<_>, Vec<_>) =
+                sources.iter().copied().partition(|s| bound(s));
             if ready.is_empty() {
                 return Err(unbound(graph, stage, &missing));
             }

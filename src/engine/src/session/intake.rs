@@ -44,6 +44,11 @@ pub enum FileStatus {
     },
     /// No stage takes it.
     Ignored,
+    /// It is a folder that is not read.
+    LeftOut {
+        /// Why.
+        reason: String,
+    },
     /// It cannot be used.
     Failed {
         /// Where: the stage, or nothing when it could not be read at all.
@@ -69,7 +74,9 @@ pub struct Intake {
 impl Intake {
     /// Number of files.
     pub fn files(&self) -> u64 {
-        self.used + self.cached + self.others.len() as u64
+        let is_file = |status: &FileStatus| !matches!(status, FileStatus::LeftOut { .. });
+        let others = self.others.iter().filter(|(_, status)| is_file(status));
+        self.used + self.cached + others.count() as u64
     }
 }
 
@@ -137,6 +144,11 @@ impl Session<'_> {
         if let Some(reason) = &file.failed {
             return FileStatus::Failed {
                 stage: None,
+                reason: reason.clone(),
+            };
+        }
+        if let Some(reason) = &file.found.left_out {
+            return FileStatus::LeftOut {
                 reason: reason.clone(),
             };
         }

@@ -8,6 +8,7 @@
 mod demand;
 mod gather;
 mod intake;
+mod outputs;
 mod resolve;
 mod sources;
 
@@ -89,6 +90,10 @@ pub struct Request {
     pub command: String,
     /// Where `runs/<id>` of this run goes; `None` for nowhere.
     pub runs_dir: Option<PathBuf>,
+    /// Folders that hold nothing but results. Sources leave them out.
+    pub results: Vec<PathBuf>,
+    /// File or folder that the user named for results. It must not be in a source.
+    pub out: Option<PathBuf>,
 }
 
 /// Index of an action in a session.

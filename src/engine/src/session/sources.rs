@@ -8,12 +8,14 @@ use stage_core::{Cancel, Digest, KeyHasher};
 
 use super::demand::Demand;
 use super::intake::{SourceFile, intake_stages};
+use super::outputs::Outputs;
 use super::{Project, Request};
-use crate::config::Graph;
+use crate::config::{Graph, Source};
 use crate::error::EngineError;
+use crate::fs::Fs;
 use crate::process::Worker;
 use crate::scan::{Listing, Look, list};
-use crate::store::{HashOptions, StatSig, StoreError};
+use crate::store::{Ctimes, HashOptions, StatSig, StoreError};
 
 /// A file that a parameter names, and its state.
 type Seen = (PathBuf, Result<StatSig, StoreError>);
@@ -57,9 +59,11 @@ impl Sources {
             generation,
             demand,
         };
-        sources.list_files(project, request)?;
+        let outputs = Outputs::of(project, request);
+        outputs.keep_apart(project, request)?;
+        sources.list_files(project, request, &outputs.places)?;
         sources.look_at_params(project);
-        sources.state = sources.digest();
+        sources.state = sources.digest().filter(|_| sources.vouch(&*project.fs));
         Ok(sources)
     }
 
@@ -70,7 +74,12 @@ impl Sources {
         self.spare = Worker::start(&project.worker).ok();
     }
 
-    fn list_files(&mut self, project: &Project, request: &Request) -> Result<(), EngineError> {
+    fn list_files(
+        &mut self,
+        project: &Project,
+        request: &Request,
+        results: &[(u64, u64)],
+    ) -> Result<(), EngineError> {
         let graph = &project.config.graph;
         let mut wanted: Vec<usize> = self
             .demand
@@ -82,16 +91,11 @@ impl Sources {
         wanted.dedup();
         for index in wanted {
             let source = &graph.sources[index];
-            let root = match request.bindings.get(&source.name) {
-                // Paths on the command line start from where the user stands.
-                Some(path) => path.clone(),
-                None => match &source.path {
-                    Some(path) => project.config.root.join(path),
-                    None => continue,
-                },
+            let Some(root) = root_of(project, request, source) else {
+                continue;
             };
             let taken = taking(graph, &self.demand, index);
-            let listing = list(&*project.fs, source, &root, &taken)?;
+            let listing = list(&*project.fs, source, &root, &taken, results)?;
             self.listed.insert(index, listing);
         }
         Ok(())
@@ -111,6 +115,20 @@ impl Sources {
                 self.params.insert((stage, key), (path, seen));
             }
         }
+    }
+
+    /// Whether the states that were seen vouch for the contents.
+    fn vouch(&self, fs: &dyn Fs) -> bool {
+        let mut ctimes = Ctimes::default();
+        let listed = self.listed.values();
+        let mut params = self.params.values();
+        listed
+            .into_iter()
+            .all(|listing| listing.vouches(fs, &mut ctimes))
+            && params.all(|(path, seen)| {
+                let sig = seen.as_ref();
+                sig.is_ok_and(|sig| sig.vouches(ctimes.on(sig.dev, fs, || path)))
+            })
     }
 
     fn digest(&self) -> Option<Digest> {
@@ -191,6 +209,15 @@ impl Sources {
         }
         self.read = Some(all);
         Ok(())
+    }
+}
+
+/// Where a source is, if it is bound.
+pub(super) fn root_of(project: &Project, request: &Request, source: &Source) -> Option<PathBuf> {
+    match request.bindings.get(&source.name) {
+        // Paths on the command line start from where the user stands.
+        Some(path) => Some(path.clone()),
+        None => Some(project.config.root.join(source.path.as_ref()?)),
     }
 }
 

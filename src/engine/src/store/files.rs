@@ -8,6 +8,11 @@
 //! stamps. Reading is by `read`, not by a memory map, which would kill the process if the file
 //! shrank, and is bracketed by two equal stats.
 //!
+//! All this takes a ctime that the kernel sets. File systems without one show the mtime instead, or
+//! what a server makes up ([`Ctime`]): a state there vouches for nothing, and the file is read each
+//! time. Which file systems these are is asked once per device and look, not kept, as another one
+//! may be mounted under the same device number.
+//!
 //! One edit no stat can see: a page of a shared memory map that is written again without its
 //! owner having synced it. `paranoid` reads everything and finds it.
 
@@ -20,7 +25,7 @@ use stage_core::{Cancel, Digest, FileState};
 
 use super::error::{Result, StoreError, Warning};
 use super::{Inner, Store};
-use crate::fs::{FileKind, Fs, Handle, Nanos, Stat};
+use crate::fs::{Ctime, FileKind, Fs, Handle, Nanos, Stat};
 
 /// How much older than "now" both times must be. FAT counts in steps of 2 s, the coarsest known.
 const MARGIN: Nanos = 2_000_000_000;
@@ -75,6 +80,21 @@ impl From<StatSig> for FileState {
             size: sig.size,
             mtime: sig.mtime,
             ctime: sig.ctime,
+        }
+    }
+}
+
+impl StatSig {
+    /// Whether a change of the file shows in this state, where ctimes are of this sort.
+    pub(crate) fn vouches(&self, ctime: Ctime) -> bool {
+        match ctime {
+            Ctime::Kernel => true,
+            // A whole second in both is what a file system without ctimes shows. Where there are
+            // ctimes, a write leaves both times equal, but rarely at a whole second.
+            Ctime::Passed => {
+                self.ctime > 0 && (self.ctime != self.mtime || self.ctime % 1_000_000_000 != 0)
+            }
+            Ctime::Unknown => false,
         }
     }
 }
@@ -258,7 +278,12 @@ impl Inner {
     ) -> Vec<Result<FileDigest>> {
         let fs = &*self.fs;
         let sigs: Vec<_> = seen.iter().map(|sig| sig.as_ref().ok().copied()).collect();
-        let known = self.known(&seen, false);
+        let mut ctimes = Ctimes::default();
+        let mut vouches = |sig: &StatSig, path: &Path| sig.vouches(ctimes.on(sig.dev, fs, || path));
+        let mut known = self.known(&seen, false);
+        for ((digest, sig), path) in known.iter_mut().zip(&sigs).zip(paths) {
+            *digest = digest.filter(|_| sig.as_ref().is_some_and(|sig| vouches(sig, path)));
+        }
         let to_read = |i: &usize| sigs[*i].is_some() && (options.paranoid || known[*i].is_none());
         let settled = self.settled(paths, &sigs, (0..paths.len()).filter(to_read));
         let mut read: Vec<_> = seen
@@ -288,7 +313,10 @@ impl Inner {
                 self.warn(Warning::SilentChange { path });
             }
             let before = settled.get(&file.sig.dev).copied().unwrap_or(Nanos::MIN);
-            let young = file.sig.mtime >= before || file.sig.ctime >= before;
+            // A state that never vouches is recorded as one that does not yet.
+            let young = file.sig.mtime >= before
+                || file.sig.ctime >= before
+                || !vouches(&file.sig, paths[i]);
             // After a change that no state showed, this one vouches for nothing in this run.
             file.vouched = !young && old.is_none();
             fresh.push((file.sig, file.digest, young));
@@ -318,6 +346,25 @@ impl Inner {
             }
         }
         settled
+    }
+}
+
+/// What ctimes mean on the devices that files are on.
+#[derive(Debug, Default)]
+pub(crate) struct Ctimes(HashMap<u64, Ctime>);
+
+impl Ctimes {
+    /// What they mean on the device `dev`, which `path` names a file on.
+    pub(crate) fn on<P: AsRef<Path>>(
+        &mut self,
+        dev: u64,
+        fs: &dyn Fs,
+        path: impl FnOnce() -> P,
+    ) -> Ctime {
+        *self.0.entry(dev).or_insert_with(|| {
+            let kind = fs.fs_kind(path().as_ref());
+            kind.map_or(Ctime::Unknown, |kind| kind.ctime)
+        })
     }
 }
 

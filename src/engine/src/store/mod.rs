@@ -53,11 +53,13 @@ use stage_core::{Cancel, Digest, KeyHasher, Part};
 
 pub use contents::list_digest;
 pub use error::{Result, StoreError, Warning};
+pub(crate) use files::Ctimes;
 pub use files::{FileDigest, HashOptions, StatSig, hash_file};
 pub use gc::{Amount, GcOptions, GcReport, StageAmount};
 pub use lease::{Claim, Holder, LeaseInfo, Scratch, TmpDir, Workplace};
 pub use mend::{Forgotten, Scope};
 pub use open::StoreOptions;
+pub(crate) use open::is_store;
 pub use record::{
     ActionRecord, ActionResult, Artifact, InterimRecord, Latest, Origin, Outcome, PinRecord, Rate,
     Record, RunOutcome, RunRecord, RunStage, StageSettings, run_digest,

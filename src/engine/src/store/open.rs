@@ -18,6 +18,12 @@ use crate::fs::{self, FileKind, Fs, RealFs, lock_mode};
 
 const FORMAT_TEXT: &str = "pipeline store ";
 
+/// The file by which backup programs know a cache (<https://bford.info/cachedir/>).
+const TAG: &str = "CACHEDIR.TAG";
+
+const TAG_TEXT: &str = "Signature: 8a477f597d28d172789f06886806bc55\n\
+                        # This folder is a cache of the program `pipeline`: all in it can be made again.\n";
+
 /// How the folder begins into which a store of an older format is moved; its number follows.
 const ASIDE: &str = "format-";
 
@@ -135,8 +141,11 @@ fn prepare(fs: &dyn Fs, root: &Path, warn: &(dyn Fn(Warning) + Send + Sync)) -> 
                 }
                 return prepare(fs, root, warn);
             }
-            return fs::write_atomic(fs, &path, format_line(FORMAT).as_bytes())
-                .map_err(StoreError::io("create", path));
+            fs::write_atomic(fs, &path, format_line(FORMAT).as_bytes())
+                .map_err(StoreError::io("create", path))?;
+            // Best effort: nothing of ours reads it.
+            let _ = fs::write_atomic(fs, &root.join(TAG), TAG_TEXT.as_bytes());
+            return Ok(());
         }
         bytes => bytes.map_err(StoreError::io("read", &path))?,
     };
@@ -163,6 +172,12 @@ fn prepare(fs: &dyn Fs, root: &Path, warn: &(dyn Fn(Warning) + Send + Sync)) -> 
             expected: format_line(FORMAT).trim_end().to_owned(),
         }),
     }
+}
+
+/// Whether the folder `root` is a store, of whatever format.
+pub(crate) fn is_store(fs: &dyn Fs, root: &Path) -> bool {
+    fs::read(fs, &root.join("format"), 4096)
+        .is_ok_and(|text| text.starts_with(FORMAT_TEXT.as_bytes()))
 }
 
 /// What the file `format` says: the number, and a hash that tells another number from a damaged

@@ -2,9 +2,9 @@
 //!
 //! *Passing*: over one cache, a mutation that a stage's part reads (a parameter, a version, a
 //! content, a label, an input) makes exactly that part stale, for the reason named, and what
-//! follows wait for it; a cosmetic one (the order, comments, spacing and defaults of the TOML, the
+//! follows wait for it; a cosmetic one (the order, also of inputs, comments, spacing and defaults of the TOML, the
 //! names of stages and pipeline, a moved project, file names and times, duplicates, files of no
-//! interest, time zone, locale, umask, 1 to 16 working threads) leaves all fresh.
+//! interest, folders of results, time zone, locale, umask, 1 to 16 working threads) leaves all fresh.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -314,7 +314,7 @@ impl Mutant {
     /// Changes something that no part reads.
     fn cosmetic(&mut self, rng: &mut ChaCha8Rng) -> String {
         let n = rng.random_range(0..1_000_000);
-        match rng.random_range(0..10) {
+        match rng.random_range(0..12) {
             0 => {
                 self.toml = format!("# {n}\n\n{}# the end", self.toml.replace('\n', "  # why\n"));
                 "comments"
@@ -364,6 +364,22 @@ impl Mutant {
             7 => {
                 self.files.insert(format!("notes {n}.md"), format!("{n}"));
                 "file of no interest"
+            }
+            9 => {
+                let (one, other) = (r#"["corpus", "prompt"]"#, r#"["prompt", "corpus"]"#);
+                self.toml = if self.toml.contains(one) {
+                    self.toml.replace(one, other)
+                } else {
+                    self.toml.replace(other, one)
+                };
+                "order of inputs"
+            }
+            10 => {
+                for name in [".pipeline-results", "made.txt"] {
+                    self.files
+                        .insert(format!("results {n}/{name}"), format!("{n}"));
+                }
+                "results in the source"
             }
             8 => {
                 self.files

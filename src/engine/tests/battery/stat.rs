@@ -3,6 +3,7 @@
 //! *Passing*: after each of 16 kinds of edit the next plain run gives what a clean build gives,
 //! byte for byte: none is missed; a touch alone, and a rename in case alone, recompute nothing. A
 //! file that is written while it is hashed or read gives no artifact of bytes that it never had.
+//! Nor is an edit missed where the file system keeps no ctimes.
 //!
 //! *The exception*: a page of a shared memory map that is still dirty when it is written again has
 //! no new time, and no stat can show it. `--paranoid` does. Both are pinned here.
@@ -188,6 +189,7 @@ fn case(seed: u64) {
     assert_eq!(toy.run().executed, [""; 0], "renamed in case only");
 
     within_the_tick(&toy);
+    without_ctimes(seed);
     meddled(seed, Call::Read);
     meddled(seed, Call::CreateDir);
     if let Some(seen) = mapped_and_written_back() {
@@ -254,6 +256,25 @@ fn within_the_tick(toy: &Toy) {
             format!("0 tick{n} !").into_bytes(),
             "within the tick"
         );
+    }
+}
+
+/// Another image with the same sizes and times, on a disk that shows mtimes for ctimes.
+fn without_ctimes(seed: u64) {
+    let toy = Toy::new(&[]);
+    let path = toy.path("a.txt");
+    let disk = SimFs::new(&toy.cache(), &[]).unwrap().without_ctimes();
+    let options = StoreOptions {
+        fs: Arc::new(disk),
+        ..StoreOptions::new(|warning| panic!("{warning}"))
+    };
+    let project = toy.open(&toy.cache(), options, &[]).unwrap();
+    for text in ["before", "AFTER!", "again,"] {
+        toy.write("a.txt", &format!("{text} {seed}"));
+        set_time(&path, SystemTime::UNIX_EPOCH + Duration::from_secs(1));
+        for _ in 0..3 {
+            same_as_clean(&toy, &run_project(&project, toy.request()), text);
+        }
     }
 }
 

@@ -75,7 +75,7 @@ impl Seek for SimFile {
 impl Handle for SimFile {
     fn stat(&self) -> io::Result<Stat> {
         self.fs.enter(Call::Stat, &self.path)?;
-        self.inner.stat()
+        Ok(self.fs.shown(self.inner.stat()?))
     }
 
     fn sync(&self) -> io::Result<()> {

@@ -27,7 +27,7 @@ pub use fault::{Call, Error, Fault};
 pub use log::{Effect, FileId};
 pub use snapshot::Snapshot;
 
-use super::{DirEntry, Fs, FsKind, Handle, LockHolder, Nanos, RealFs, Stat};
+use super::{Ctime, DirEntry, Fs, FsKind, Handle, LockHolder, Nanos, RealFs, Stat};
 use fault::Faults;
 use file::SimFile;
 use log::Log;
@@ -36,6 +36,7 @@ use log::Log;
 #[derive(Debug, Clone)]
 pub struct SimFs {
     syncs_whole: bool,
+    ctimes: bool,
     state: Arc<Mutex<State>>,
 }
 
@@ -71,6 +72,7 @@ impl SimFs {
         };
         Ok(Self {
             syncs_whole: true,
+            ctimes: true,
             state: Arc::new(Mutex::new(state)),
         })
     }
@@ -81,6 +83,23 @@ impl SimFs {
         Self {
             syncs_whole: false,
             ..self
+        }
+    }
+
+    /// The same disk without ctimes, as an image or FAT: in their place it shows the mtimes.
+    #[must_use]
+    pub fn without_ctimes(self) -> Self {
+        Self {
+            ctimes: false,
+            ..self
+        }
+    }
+
+    /// What this disk shows of a file.
+    fn shown(&self, stat: Stat) -> Stat {
+        Stat {
+            ctime: if self.ctimes { stat.ctime } else { stat.mtime },
+            ..stat
         }
     }
 
@@ -239,12 +258,12 @@ impl Fs for SimFs {
 
     fn stat(&self, path: &Path) -> io::Result<Stat> {
         self.enter(Call::Stat, path)?;
-        RealFs.stat(path)
+        Ok(self.shown(RealFs.stat(path)?))
     }
 
     fn lstat(&self, path: &Path) -> io::Result<Stat> {
         self.enter(Call::Stat, path)?;
-        RealFs.lstat(path)
+        Ok(self.shown(RealFs.lstat(path)?))
     }
 
     fn set_mode(&self, path: &Path, mode: u32) -> io::Result<()> {
@@ -279,6 +298,11 @@ impl Fs for SimFs {
         let real = RealFs.fs_kind(path)?;
         Ok(FsKind {
             syncs_whole: self.syncs_whole,
+            ctime: if self.ctimes {
+                real.ctime
+            } else {
+                Ctime::Unknown
+            },
             ..real
         })
     }

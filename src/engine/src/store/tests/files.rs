@@ -237,3 +237,88 @@ fn rand_byte() -> u8 {
     static NEXT: AtomicU64 = AtomicU64::new(1);
     (NEXT.fetch_add(7, Ordering::Relaxed) % 251) as u8
 }
+
+/// A disk in `home` that shows mtimes for ctimes.
+fn without_ctimes(home: &Home) -> StoreOptions {
+    let disk = crate::fs::sim::SimFs::new(home.dir.path(), &[]).unwrap();
+    StoreOptions {
+        fs: Arc::new(disk.without_ctimes()),
+        ..home.options()
+    }
+}
+
+#[test]
+fn states_without_ctimes_vouch_for_nothing() {
+    let home = Home::new();
+    let path = home.dir.path().join("f");
+    let old = SystemTime::UNIX_EPOCH + Duration::from_secs(1_700_000_000);
+    let write = |bytes: &[u8]| {
+        put(&path, bytes);
+        set_mtime(&path, old);
+    };
+    let paths = [path.clone()];
+    let open = |options| Store::open(&home.root(), options).unwrap();
+    write(b"before");
+    let store = open(without_ctimes(&home));
+    for _ in 0..2 {
+        assert_eq!(
+            digests(&store, &paths, false),
+            (vec![Digest::of(b"before")], 6)
+        );
+    }
+    // Another image with the same sizes and times: no state shows it.
+    write(b"AFTER!");
+    assert_eq!(
+        digests(&store, &paths, false),
+        (vec![Digest::of(b"AFTER!")], 6)
+    );
+    assert_eq!(home.warnings(), [""; 0]);
+    drop(store);
+
+    // Nor does it vouch that the same numbers were seen where ctimes are kept.
+    settle();
+    let store = open(home.options());
+    digests(&store, &paths, false);
+    assert_eq!(digests(&store, &paths, false).1, 0);
+    let sig = store.look_at(&[&path]).pop().unwrap().unwrap();
+    write(b"before");
+    drop(store);
+    let store = open(without_ctimes(&home));
+    let same = StatSig {
+        ctime: sig.mtime,
+        ..sig
+    };
+    let inner = store.inner();
+    let record = [(same, Digest::of(b"AFTER!"), false)];
+    inner
+        .with_index(|index| Ok(index.put_stats(&record, false)?))
+        .unwrap();
+    assert_eq!(
+        digests(&store, &paths, false),
+        (vec![Digest::of(b"before")], 6)
+    );
+}
+
+/// Rows of (mtime, ctime, whether the state vouches where ctimes are passed on).
+#[test]
+fn a_ctime_that_is_passed_on_vouches_unless_it_may_be_an_mtime() {
+    const SECOND: i64 = 1_000_000_000;
+    for (mtime, ctime, vouches) in [
+        (7 * SECOND, 9 * SECOND, true),
+        (7 * SECOND + 1, 7 * SECOND + 1, true),
+        (7 * SECOND, 7 * SECOND, false),
+        (7 * SECOND, 0, false),
+    ] {
+        let sig = StatSig {
+            dev: 1,
+            ino: 2,
+            size: 3,
+            mtime,
+            ctime,
+        };
+        use crate::fs::Ctime;
+        assert_eq!(sig.vouches(Ctime::Passed), vouches, "{mtime} {ctime}");
+        assert!(sig.vouches(Ctime::Kernel));
+        assert!(!sig.vouches(Ctime::Unknown));
+    }
+}

@@ -360,6 +360,8 @@ fn a_store_cut_short_while_it_was_made_is_made_whole() {
     std::fs::create_dir(home.root()).unwrap();
     std::fs::write(home.root().join(".format.1-1"), "pipe").unwrap();
     perform_all(&home.open(), 0..1);
+    let tag = std::fs::read_to_string(home.root().join("CACHEDIR.TAG")).unwrap();
+    assert!(tag.starts_with("Signature: 8a477f597d28d172789f06886806bc55"));
     for folder in ["objects", "trash", "tmp", "claims", "leases", "scratch"] {
         std::fs::remove_dir_all(home.root().join(folder)).unwrap();
     }
