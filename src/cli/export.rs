@@ -1,11 +1,14 @@
 //! `pipeline export`: copies a result out of the cache.
 
+use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
+use clap::builder::{OsStringValueParser, TypedValueParser};
 use engine::store::Artifact;
 use engine::{Project, Session};
 use stage_core::Cancel;
+use stage_core::text::{of_name, visible};
 
 use super::setup::View;
 use super::{FAILED, Failure, Global, Outcome, say};
@@ -21,6 +24,7 @@ pub(crate) struct Export {
     /// The stage
     stage: String,
     /// One item of it, by its path in the source
+    #[arg(value_parser = OsStringValueParser::new().map(|item| item_name(&item)))]
     item: Option<String>,
     /// Folder, or file name if the result is one file
     #[arg(long, value_name = "PATH")]
@@ -41,16 +45,18 @@ impl Export {
             },
             Some(item) => {
                 let items = session.item_artifacts(&self.stage);
-                let found = items.iter().find(|(_, name, _)| name == item);
+                let found = items
+                    .iter()
+                    .find(|(_, name, _)| name == item || visible(name) == item.as_str());
                 let Some((_, _, artifact)) = found else {
                     return Err(self.missing(&items.iter().map(|i| i.1).collect::<Vec<_>>()));
                 };
                 copy_out(&project, artifact, &self.out)?
             }
         };
-        say(&format!(
-            "{written} file(s) written to {}\n",
-            self.out.display()
+        say(format!(
+            "{written} file(s) written to {}",
+            of_name(&self.out)
         ))
     }
 
@@ -102,6 +108,15 @@ impl Export {
     }
 }
 
+/// The name of the item that an argument means: one that is text is a name as the program shows
+/// it, one that is not is the name of the file itself.
+fn item_name(argument: &OsStr) -> String {
+    match argument.to_str() {
+        Some(text) => text.to_owned(),
+        None => of_name(argument),
+    }
+}
+
 /// Copies the files of an artifact to `out`: a folder, or, if there is one file and `out` has an
 /// extension, that file. Existing files are replaced whole or not at all.
 pub(crate) fn copy_out(
@@ -128,7 +143,7 @@ pub(crate) fn copy_out(
 pub(crate) fn place_copy(project: &Project, from: &Path, to: &Path) -> Result<(), Failure> {
     let fail = |error: std::io::Error| {
         Failure::Other(
-            anyhow::Error::new(error).context(format!("cannot write `{}`", to.display())),
+            anyhow::Error::new(error).context(format!("cannot write `{}`", of_name(to))),
         )
     };
     let dir = to
@@ -137,7 +152,7 @@ pub(crate) fn place_copy(project: &Project, from: &Path, to: &Path) -> Result<()
         .unwrap_or(Path::new("."));
     let fs = &*project.fs;
     engine::fs::create_dir_all(fs, dir).map_err(fail)?;
-    let name = to.file_name().unwrap_or_default().to_string_lossy();
+    let name = of_name(to.file_name().unwrap_or_default());
     let temporary = dir.join(format!(".{name}.{}", std::process::id()));
     let copied = fs
         .copy(from, &temporary)

@@ -3,6 +3,7 @@
 //! A model file carries the stages upstream of its training with their resolved parameters, so the
 //! prompt is prepared as the data was, whatever today's pipeline.toml says, or where there is none.
 
+use std::ffi::OsString;
 use std::fmt::Write;
 use std::path::Path;
 
@@ -10,7 +11,7 @@ use anyhow::{Context, anyhow};
 use engine::store::{Artifact, Store};
 use engine::{Config, Project};
 use serde_json::Value;
-use stage_core::{Digest, Entry, Registry, Tree};
+use stage_core::{Digest, Entry, Registry, Tree, text};
 
 use super::Failure;
 
@@ -29,15 +30,13 @@ pub(crate) enum Choice {
     File(std::path::PathBuf),
 }
 
-impl std::str::FromStr for Choice {
-    type Err = std::convert::Infallible;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        Ok(match text {
-            "latest" => Self::Latest,
-            "best" => Self::Best,
-            path => Self::File(path.into()),
-        })
+impl From<OsString> for Choice {
+    fn from(argument: OsString) -> Self {
+        match argument.to_str() {
+            Some("latest") => Self::Latest,
+            Some("best") => Self::Best,
+            _ => Self::File(argument.into()),
+        }
     }
 }
 
@@ -73,7 +72,7 @@ pub(crate) fn find(project: &Project, train: &str, choice: &Choice) -> Result<Fo
         }
     };
     let header = crate::model::read_header(&path)
-        .with_context(|| format!("`{}` cannot be used as a model", path.display()))?;
+        .with_context(|| format!("`{}` cannot be used as a model", text::of_name(&path)))?;
     Ok(Found {
         artifact: Artifact::new(&Tree([(BEST.to_owned(), entry)].into())),
         facts: header.facts,
@@ -111,7 +110,7 @@ fn newest(project: &Project, train: &str) -> Result<Artifact, Failure> {
 /// Copies a model file into the store.
 fn import(store: &Store, path: &Path) -> Result<Entry, Failure> {
     let bytes = std::fs::read(path)
-        .with_context(|| format!("cannot read the model `{}`", path.display()))?;
+        .with_context(|| format!("cannot read the model `{}`", text::of_name(path)))?;
     Ok(store.import_bytes(&bytes)?)
 }
 
@@ -230,7 +229,7 @@ impl Road<'_> {
         let digest: Option<Digest> = file.as_str().and_then(|text| text.parse().ok());
         let path = digest.map(|digest| self.store.object_path(digest));
         match path.filter(|path| path.is_file()) {
-            Some(path) => Ok(Value::from(path.to_string_lossy())),
+            Some(path) => Ok(Value::from(text::of_name(path))),
             None => Err(missing_file(key, file)),
         }
     }

@@ -2,14 +2,16 @@
 
 use std::path::{Path, PathBuf};
 
+use clap::builder::{OsStringValueParser, TypedValueParser};
 use clap::{Args, ValueEnum};
 use engine::config::{NodeId, StageDef};
 use engine::{Cause, Config, Project, Request, Session, Setting, Settled, Sources, Verdict};
 use serde_json::Value;
+use stage_core::text::of_name;
 use stage_core::{Cancel, DeviceChoice};
 
 use super::model::{self, Choice};
-use super::{FAILED, Failure, Global, INTERRUPTED, Outcome, deliver, say};
+use super::{FAILED, Failure, Global, INTERRUPTED, Outcome, deliver, say, say_json};
 use crate::ui;
 
 /// Name of the stage that uses a model in a graph made from one.
@@ -75,6 +77,7 @@ pub(crate) struct Run {
     /// training left so far, or a file
     #[arg(
         long,
+        value_parser = OsStringValueParser::new().map(Choice::from),
         value_name = "latest|best|FILE",
         help_heading = "For the named stages"
     )]
@@ -244,9 +247,9 @@ impl Run {
         let name = match choice {
             Choice::Latest => format!("latest of `{train}`"),
             Choice::Best => format!("best of `{train}`"),
-            Choice::File(path) => path.display().to_string(),
+            Choice::File(path) => of_name(path),
         };
-        say(&format!("model: {name}{step}\n"))?;
+        say(format!("model: {name}{step}"))?;
         if matches!(choice, Choice::File(_)) {
             return Ok(());
         }
@@ -258,8 +261,8 @@ impl Run {
         for stage in session.forecast()?.stages {
             let stale = stage.stale + stage.waiting;
             if stale > 0 {
-                say(&format!(
-                    "not up to date: {} ({stale} to do; `pipeline status --why` says why)\n",
+                say(format!(
+                    "not up to date: {} ({stale} to do; `pipeline status --why` says why)",
                     stage.stage
                 ))?;
             }
@@ -291,8 +294,8 @@ impl Run {
                 .iter()
                 .find(|s| s.stage == *train && s.stale + s.waiting > 0);
             if let Some(todo) = todo {
-                say(&format!(
-                    "`{train}` is brought up to date first, about {}; `--model latest` uses what is there\n",
+                say(format!(
+                    "`{train}` is brought up to date first, about {}; `--model latest` uses what is there",
                     engine::human_seconds(todo.seconds)
                 ))?;
             }
@@ -368,7 +371,7 @@ impl Run {
             fail_fast: self.fail_fast,
             jobs: self.jobs,
             device: self.device,
-            command: std::env::args().collect::<Vec<_>>().join(" "),
+            command: super::command_line(),
             runs_dir: Some(PathBuf::from("runs")),
             ..Request::default()
         }
@@ -417,12 +420,12 @@ impl Run {
         let forecast = session.forecast()?;
         let why = session.why()?;
         if self.json.is_some() {
-            return say(&ui::json::plan(&forecast, &why));
+            return say_json(&ui::json::plan(&forecast, &why));
         }
         let failed = why
             .iter()
             .any(|w| matches!(w.cause, Cause::Failed(_) | Cause::Blocked(_)));
-        say(&ui::text::plan(&forecast, &why, session))?;
+        say(ui::text::plan(&forecast, &why, session))?;
         if failed {
             Err(Failure::Code(FAILED))
         } else {

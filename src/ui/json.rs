@@ -9,7 +9,10 @@ use engine::{
     Cause, Ending, FileStatus, Forecast, Observer, RunEvent, Session, Summary, Verdict, Who, Why,
 };
 use serde_json::{Value, json};
+use stage_core::text::of_name;
 use stage_core::{Event, NoteLevel, Part};
+
+use super::page;
 
 /// A report on a stage, with the stage's names.
 pub(crate) fn of_stage(name: &StageName, mut value: Value) -> Value {
@@ -134,8 +137,7 @@ fn forecast_json(forecast: &Forecast) -> Value {
 }
 
 fn print(line: &Value) {
-    let mut text = line.to_string();
-    text.push('\n');
+    let text = page::json(&(line.to_string() + "\n"));
     // Nobody reads any more: the work goes on.
     let _ = std::io::stdout().lock().write_all(text.as_bytes());
 }
@@ -216,7 +218,7 @@ pub(super) fn summary(summary: &Summary) -> String {
 
 /// A result that was put into `out/`.
 pub(super) fn output(path: &std::path::Path) -> String {
-    json!({"event": "output", "path": path}).to_string() + "\n"
+    json!({"event": "output", "path": of_name(path)}).to_string() + "\n"
 }
 
 fn verdict(verdict: Verdict) -> &'static str {

@@ -1,6 +1,7 @@
 //! Showing what the engine says: bars at a terminal, lines elsewhere, JSON for programs.
 
 pub(crate) mod json;
+pub(crate) mod page;
 mod progress;
 mod report;
 pub(crate) mod text;
@@ -8,6 +9,7 @@ pub(crate) mod text;
 use std::path::PathBuf;
 
 use engine::{Observer, RunEvent, Session, Summary};
+use stage_core::text::of_name;
 
 use crate::cli::Failure;
 
@@ -60,13 +62,13 @@ impl Ui {
                 let cached = self.json.as_ref().map(json::Stream::counts);
                 let results: String = results.iter().map(|path| json::output(path)).collect();
                 let summary = json::summary(summary);
-                crate::cli::say(&(cached.unwrap_or_default() + &results + &summary))
+                crate::cli::say_json(&(cached.unwrap_or_default() + &results + &summary))
             }
             Mode::Human => {
-                crate::cli::say(&report::summary(summary))?;
+                crate::cli::say(report::summary(summary))?;
                 report::troubles(summary);
                 for path in results {
-                    crate::cli::say(&format!("→ {}\n", path.display()))?;
+                    crate::cli::say(format!("→ {}", of_name(path)))?;
                 }
                 Ok(())
             }

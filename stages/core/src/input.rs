@@ -18,6 +18,7 @@ pub struct Input {
     pub tree: Tree,
     /// Where each file lies. The engine has checked that it is there, has its length and, unless
     /// it checks itself ([`crate::Entry::self_checked`]), has its digest. Never write to one.
+    #[serde(with = "crate::text::path_map")]
     pub paths: BTreeMap<String, PathBuf>,
 }
 
