@@ -66,7 +66,12 @@ fn names_of_any_bytes_work_everywhere_and_stay_apart() {
         place.run(&args.chain(cache).collect::<Vec<_>>())
     };
     let run = with_cache(&["run", "dataset", "--json"]).expect(0);
-    let names = ["bad\\xFE.wav", "caf\\x5CxE9.wav", "caf\\xE9.wav", "d\\xFF/tone.wav"];
+    let names = [
+        "bad\\xFE.wav",
+        "caf\\x5CxE9.wav",
+        "caf\\xE9.wav",
+        "d\\xFF/tone.wav",
+    ];
     let decoded = run.events();
     let decoded = decoded
         .iter()
@@ -74,15 +79,27 @@ fn names_of_any_bytes_work_everywhere_and_stay_apart() {
     let mut decoded: Vec<&str> = decoded.map(|e| e["item"].as_str().unwrap()).collect();
     decoded.sort_unstable();
     assert_eq!(decoded, names);
-    assert!(run.executed().contains(&"dataset whole".to_owned()), "{run:?}", run = run.out);
+    assert!(
+        run.executed().contains(&"dataset whole".to_owned()),
+        "{run:?}",
+        run = run.out
+    );
     let plain = with_cache(&["run", "dataset"]).expect(0);
-    assert!(plain.err.contains("failed: bad\\xFE.wav (stage decode)"), "{}", plain.err);
+    assert!(
+        plain.err.contains("failed: bad\\xFE.wav (stage decode)"),
+        "{}",
+        plain.err
+    );
 
     // Every result has a name of its own, and an item is found by its name and by its bytes.
     with_cache(&["export", "decode", "--out", "all"]).expect(0);
     assert_eq!(
         files(&place.path("all")),
-        ["caf\\x5Cx5CxE9.wav.wav", "caf\\x5CxE9.wav.wav", "tone.wav.wav"]
+        [
+            "caf\\x5Cx5CxE9.wav.wav",
+            "caf\\x5CxE9.wav.wav",
+            "tone.wav.wav"
+        ]
     );
     for item in [&b"caf\\xE9.wav"[..], b"caf\xE9.wav"] {
         let args = [b"export", b"decode", item, b"--out", b"one\xE9.wav"].map(bytes);
@@ -110,7 +127,13 @@ fn names_of_any_bytes_work_everywhere_and_stay_apart() {
     let line = each(&with_cache(&["runs", "--json"]), "", "command");
     assert!(line.is_empty());
     let runs = with_cache(&["runs", "--json"]).events();
-    assert!(runs[0]["command"].as_str().unwrap().ends_with("--cache cache\\xE7"), "{runs:?}");
+    assert!(
+        runs[0]["command"]
+            .as_str()
+            .unwrap()
+            .ends_with("--cache cache\\xE7"),
+        "{runs:?}"
+    );
 
     // Commands for one file.
     let recording = [b"corpus\xE8/caf\xE9.wav".as_slice(), b"out\xE9.flac"].map(bytes);
@@ -119,7 +142,9 @@ fn names_of_any_bytes_work_everywhere_and_stay_apart() {
     let done = place.run(&[OsStr::new("convert"), recording[0], recording[1]]);
     assert_eq!(done.expect(0).out, "out\\xE9.flac written\n");
     let prompt = ["run", "decode", "--dry-run", "--prompt"].map(OsStr::new);
-    place.run(&prompt.into_iter().chain([recording[1]]).collect::<Vec<_>>()).expect(1);
+    place
+        .run(&prompt.into_iter().chain([recording[1]]).collect::<Vec<_>>())
+        .expect(1);
 }
 
 /// What is no text where text is expected is a usage error.
@@ -157,7 +182,10 @@ fn names_do_not_reach_the_terminal_as_commands() {
     for (nth, name) in NASTY.iter().enumerate() {
         place.write(name, &wav(220.0 + nth as f64, 1.0, ""));
         place.write(name.replace(".wav", ".txt"), b"ignored");
-        place.write(name.replace(".wav", ".copy.wav"), &wav(220.0 + nth as f64, 1.0, ""));
+        place.write(
+            name.replace(".wav", ".copy.wav"),
+            &wav(220.0 + nth as f64, 1.0, ""),
+        );
         place.write(name.replace(".wav", ".bad.wav"), b"no audio");
     }
     let folder = "corpus\nall is well";
@@ -177,7 +205,10 @@ fn names_do_not_reach_the_terminal_as_commands() {
         (&["run", "decode", "--jobs", "1"], 0),
         (&["run", "decode", "--set", "decode.rate=11025"], 0),
         (&["run", "decode", "--quiet"], 0),
-        (&["run", "decode", "--dry-run", "--prompt", "new\nall is well"], 2),
+        (
+            &["run", "decode", "--dry-run", "--prompt", "new\nall is well"],
+            2,
+        ),
         (&["run", "decode", "no\nall is well"], 2),
         (&["run", "decode", "--set", "decode.x\u{1b}=1"], 2),
         (&["run", "new\u{1b}[2J", "--jobs", "done\nx"], 2),
@@ -201,9 +232,14 @@ fn names_do_not_reach_the_terminal_as_commands() {
     let check = |args: &[&str], code: i32| {
         let said = place.run(args).expect(code);
         for text in [&said.out, &said.err] {
-            let obeyed = text.chars().find(|c| *c != '\n' && stage_core::text::is_obeyed(*c));
+            let obeyed = text
+                .chars()
+                .find(|c| *c != '\n' && stage_core::text::is_obeyed(*c));
             assert_eq!(obeyed, None, "{args:?}: {text}");
-            let forged = text.lines().find(|line| line.starts_with("all is well") || line.starts_with("done") && !line.starts_with("done in "));
+            let forged = text.lines().find(|line| {
+                line.starts_with("all is well")
+                    || line.starts_with("done") && !line.starts_with("done in ")
+            });
             assert_eq!(forged, None, "{args:?}: {text}");
         }
         said
@@ -214,16 +250,24 @@ fn names_do_not_reach_the_terminal_as_commands() {
 
     // What is shown names the item, too.
     let shown = stage_core::text::visible(NASTY[0]).into_owned();
-    place.run(&["export", "decode", &shown, "--out", "shown.wav"]).expect(0);
+    place
+        .run(&["export", "decode", &shown, "--out", "shown.wav"])
+        .expect(0);
 
     // JSON has the names as they are, and can go to a terminal.
     let json = check(&["run", "decode", "--json=items"], 0);
     let names = each(&json, "action", "item");
     for name in NASTY {
-        assert!(names.iter().any(|known| known == name), "{name:?}: {names:?}");
+        assert!(
+            names.iter().any(|known| known == name),
+            "{name:?}: {names:?}"
+        );
     }
     let inspected: Value = check(&["inspect", tune, "--json"], 0).events().remove(0);
-    assert_eq!(inspected["title"], "T\u{9b}31m\u{85}\u{202e}x".replace('\u{85}', " "));
+    assert_eq!(
+        inspected["title"],
+        "T\u{9b}31m\u{85}\u{202e}x".replace('\u{85}', " ")
+    );
 
     // Damage has its users named.
     let objects = place.path(".pipeline/objects");
@@ -259,7 +303,10 @@ fn a_file_that_breaks_its_reader_costs_itself_alone() {
     let place = Place::initialised();
     place.edit("# on_bad = \"fail\"", "on_bad = \"warn\" #");
     for nth in 0..4 {
-        place.write(format!("{nth}.wav"), &wav(220.0 * f64::from(nth + 1), 1.0, ""));
+        place.write(
+            format!("{nth}.wav"),
+            &wav(220.0 * f64::from(nth + 1), 1.0, ""),
+        );
     }
     // Four gigabytes for one packet are more than a reader may have.
     place.write("huge.caf", &caf(b"ima4", 0xF000_0000, 64, -1));
@@ -275,7 +322,11 @@ fn a_file_that_breaks_its_reader_costs_itself_alone() {
         .filter(|file| !file.ends_with(".wav"))
         .collect();
     assert_eq!(bad, ["attributes.musicxml", "deep.musicxml", "huge.caf"]);
-    assert!(run.executed().contains(&"dataset whole".to_owned()), "{}", run.out);
+    assert!(
+        run.executed().contains(&"dataset whole".to_owned()),
+        "{}",
+        run.out
+    );
     // A crash is no verdict on the content: it is tried again.
     let events = place.json("dataset").expect(0).events();
     let crashed = events.iter().find(|e| e["item"] == "huge.caf").unwrap();
@@ -290,7 +341,11 @@ fn a_file_that_breaks_its_reader_costs_itself_alone() {
         let file = format!("corpus/{name}");
         for args in [&["inspect", &file][..], &["convert", &file, "x.wav"]] {
             let said = place.run(args).expect(1);
-            assert!(said.err.contains(words) && said.err.contains(name), "{}", said.err);
+            assert!(
+                said.err.contains(words) && said.err.contains(name),
+                "{}",
+                said.err
+            );
         }
     }
     // Nothing is left of a conversion that failed.
@@ -306,7 +361,9 @@ fn a_file_that_breaks_its_reader_costs_itself_alone() {
 fn a_length_that_was_left_open_reaches_to_the_end() {
     let place = Place::initialised();
     place.write("pipe.caf", &caf(b"lpcm", 2, 1, -1));
-    let said = place.run(&["inspect", "corpus/pipe.caf", "--json"]).expect(0);
+    let said = place
+        .run(&["inspect", "corpus/pipe.caf", "--json"])
+        .expect(0);
     assert_eq!(said.events()[0]["frames"], 44_100);
     place.json("decode").expect(0);
 }

@@ -218,10 +218,16 @@ impl Transcode {
             format: audio::WavFormat::F32,
             ..stage_render::Render::default()
         };
-        let dir = cx.scratch.as_deref().context("there is no place to play to")?;
+        let dir = cx
+            .scratch
+            .as_deref()
+            .context("there is no place to play to")?;
         let mut out = Output::new(dir);
         render.map(item, &mut out, cx).with_context(|| {
-            let input = item.input.path(SOURCE_FILE).map_or_else(|_| String::new(), of_name);
+            let input = item
+                .input
+                .path(SOURCE_FILE)
+                .map_or_else(|_| String::new(), of_name);
             format!("cannot play `{input}`")
         })?;
         Ok(dir.join(stage_render::PCM))

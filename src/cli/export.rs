@@ -142,9 +142,7 @@ pub(crate) fn copy_out(
 /// Copies `from` (sharing blocks where the file system can) beside `to`, then renames it there.
 pub(crate) fn place_copy(project: &Project, from: &Path, to: &Path) -> Result<(), Failure> {
     let fail = |error: std::io::Error| {
-        Failure::Other(
-            anyhow::Error::new(error).context(format!("cannot write `{}`", of_name(to))),
-        )
+        Failure::Other(anyhow::Error::new(error).context(format!("cannot write `{}`", of_name(to))))
     };
     let dir = to
         .parent()

@@ -24,7 +24,9 @@ pub(super) fn read<K: Kind>(
 ) -> Result<(), Failure> {
     let shown = text::of_name(file);
     let metadata = file.metadata();
-    let size = metadata.with_context(|| format!("cannot read `{shown}`"))?.len();
+    let size = metadata
+        .with_context(|| format!("cannot read `{shown}`"))?
+        .len();
     // Nobody looks at what it is: nothing of this enters a key.
     let digest = Digest::of(&[]);
     let job = Job {

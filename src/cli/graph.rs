@@ -121,10 +121,10 @@ fn text(graph: &Stages, counts: &Counts<'_>) -> Page {
     let right = rows.iter().map(|(_, name)| width(name)).max().unwrap_or(0);
     let mut page = Page::default();
     for source in &graph.sources {
-        let path = source.path.as_ref().map_or_else(
-            || format!("not bound (--{} FILE)", source.name),
-            of_name,
-        );
+        let path = source
+            .path
+            .as_ref()
+            .map_or_else(|| format!("not bound (--{} FILE)", source.name), of_name);
         page.line(format!("{}: {path}", source.name));
     }
     page.line("");
@@ -211,7 +211,8 @@ fn dot(graph: &Stages, counts: &Counts<'_>) -> Page {
         } else {
             ""
         };
-        page.line(format!("  \"{name}\" [label=\"{name}\\n{}\"{style}];",
+        page.line(format!(
+            "  \"{name}\" [label=\"{name}\\n{}\"{style}];",
             state(name, counts)
         ));
         for (from, port) in inputs(graph, index) {

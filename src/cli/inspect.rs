@@ -40,7 +40,7 @@ const MAX_SCORE: u64 = score::limits::MAX_TEXT;
 const SHOWN_NOTES: usize = 20;
 
 /// Files that the worker leaves.
-const ABOUT: &str = "about.json";
+const ABOUT: &str = "about";
 const PICTURE: &str = "picture.png";
 
 impl Inspect {
@@ -48,12 +48,12 @@ impl Inspect {
         let work = tempfile::tempdir().context("cannot make a temporary folder")?;
         let (out, scratch) = (work.path(), work.path());
         let look = Look {
+            json: self.json,
             draw: self.png.is_some(),
         };
         foreign::read(&look, &self.file, out, scratch)?;
-        let about = std::fs::read(out.join(ABOUT)).context("cannot read the worker's answer")?;
-        let value: Value =
-            serde_json::from_slice(&about).context("cannot read the worker's answer")?;
+        let about = std::fs::read_to_string(out.join(ABOUT));
+        let about = about.context("cannot read the worker's answer")?;
         if let Some(to) = &self.png {
             let picture = std::fs::read(out.join(PICTURE));
             let picture = picture.context("cannot read the worker's picture")?;
@@ -61,17 +61,20 @@ impl Inspect {
                 .with_context(|| format!("cannot write `{}`", of_name(to)))?;
         }
         if self.json {
-            say_json(&format!("{value}\n"))
-        } else {
-            say(text(&value))
+            return say_json(&about);
         }
+        let mut page = Page::default();
+        about.lines().for_each(|line| page.line(line));
+        say(page)
     }
 }
 
-/// What `inspect` has done in a worker: the file's description as JSON, and its picture.
+/// What `inspect` has done in a worker: the file's description, and its picture.
 #[derive(Debug, Default, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct Look {
+    /// Whether it is described in JSON.
+    json: bool,
     /// Whether its spectrogram is drawn.
     draw: bool,
 }
@@ -91,7 +94,12 @@ impl Stage for Look {
         &[]
     }
 
-    fn map(&self, item: &ItemInput, out: &mut Output, _: &stage_core::Context) -> Result<(), StageError> {
+    fn map(
+        &self,
+        item: &ItemInput,
+        out: &mut Output,
+        _: &stage_core::Context,
+    ) -> Result<(), StageError> {
         let file = item.input.path(SOURCE_FILE)?;
         let look = || {
             let value = describe(file)?;
@@ -103,7 +111,12 @@ impl Stage for Look {
         if let Some(picture) = picture {
             out.write(PICTURE, &picture)?;
         }
-        out.write(ABOUT, value.to_string().as_bytes())
+        let about = if self.json {
+            format!("{value}\n")
+        } else {
+            text(&value).as_str().to_owned()
+        };
+        out.write(ABOUT, about.as_bytes())
     }
 }
 

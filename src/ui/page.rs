@@ -75,7 +75,13 @@ mod tests {
     fn json_reads_back_as_it_was() {
         let value = serde_json::json!({"a\u{9b}": "b\u{202e}\n\u{7f}é\u{2028}"});
         let text = json(&(value.to_string() + "\n"));
-        assert!(!text.trim_end().contains(stage_core::text::is_obeyed), "{text}");
-        assert_eq!(serde_json::from_str::<serde_json::Value>(&text).unwrap(), value);
+        assert!(
+            !text.trim_end().contains(stage_core::text::is_obeyed),
+            "{text}"
+        );
+        assert_eq!(
+            serde_json::from_str::<serde_json::Value>(&text).unwrap(),
+            value
+        );
     }
 }

@@ -165,6 +165,8 @@ const KEEP: [(&str, &str); 2] = [
     ("MALLOC_TRIM_THRESHOLD_", "16777216"),
     ("MALLOC_MMAP_THRESHOLD_", "16777216"),
 ];
+/// How lines begin that Rust adds to the last words of a process and that explain nothing.
+const FOOTNOTES: [&str; 2] = ["skipping backtrace printing", "note: "];
 /// How much of a worker's last words is kept.
 const LAST_WORDS: usize = 4096;
 
@@ -382,8 +384,11 @@ impl Worker {
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
         let words = String::from_utf8_lossy(&words);
-        let last = words.lines().rev().find(|line| !line.trim().is_empty());
-        match last {
+        let says = |line: &&str| {
+            let line = line.trim();
+            !line.is_empty() && !FOOTNOTES.iter().any(|note| line.starts_with(note))
+        };
+        match words.lines().rev().find(says) {
             Some(line) => format!("its reader {cause}; it said: {}", line.trim()),
             None => format!("its reader {cause}"),
         }
@@ -514,12 +519,16 @@ mod tests {
             ("kill -SEGV $$", Crashed, "crashed with signal 11"),
             ("kill -FPE $$", Crashed, "crashed with signal 8"),
             (
-                "echo memory allocation of 9 bytes failed >&2; kill -ABRT $$",
+                "echo memory allocation of 9 bytes failed >&2; echo skipping backtrace printing to avoid potential recursion >&2; kill -ABRT $$",
                 Crashed,
                 "gave up (out of memory, or an internal error); it said: memory allocation",
             ),
             // Somebody else ends it.
-            ("kill -KILL $$", Environment, "was killed (by the system for memory, or by hand)"),
+            (
+                "kill -KILL $$",
+                Environment,
+                "was killed (by the system for memory, or by hand)",
+            ),
             ("kill -TERM $$", Environment, "signal 15"),
             ("kill -BUS $$", Environment, "crashed with signal"),
             ("exit 1", Environment, "ended with code 1"),

@@ -490,7 +490,10 @@ mod tests {
             assert_eq!(again.run_dir, job.run_dir);
             assert_eq!(again.files, job.files);
             let replies = serve_lines(&(line + "\n"));
-            assert!(matches!(&replies[2], FromWorker::Done { .. }), "{replies:?}");
+            assert!(
+                matches!(&replies[2], FromWorker::Done { .. }),
+                "{replies:?}"
+            );
         }
     }
 

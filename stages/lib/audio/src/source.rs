@@ -76,7 +76,9 @@ impl<R: Read> Read for Window<R> {
         if let Some((from, bytes)) = self.patch {
             let patched = (from..).zip(bytes);
             for (at, byte) in patched {
-                let place = at.checked_sub(self.at).and_then(|n| usize::try_from(n).ok());
+                let place = at
+                    .checked_sub(self.at)
+                    .and_then(|n| usize::try_from(n).ok());
                 if let Some(slot) = place.and_then(|n| buffer[..count].get_mut(n)) {
                     *slot = byte;
                 }

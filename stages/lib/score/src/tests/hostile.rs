@@ -82,10 +82,16 @@ fn many_attributes_and_namespaces_are_refused() {
     };
     let rows = [
         (format!("<a{}/>", attributes(100, "'")), None),
-        (format!("<a{}/>", attributes(101, "\"")), Some("number of attributes of an element")),
+        (
+            format!("<a{}/>", attributes(101, "\"")),
+            Some("number of attributes of an element"),
+        ),
         // What stands around does not hide it.
         (
-            format!("<!-- <b c=\" --><![CDATA[<d e=']]><a{}/>", attributes(300_000, "\"")),
+            format!(
+                "<!-- <b c=\" --><![CDATA[<d e=']]><a{}/>",
+                attributes(300_000, "\"")
+            ),
             Some("number of attributes of an element"),
         ),
         (format!("<words>{}</words>", "=".repeat(1000)), None),
