@@ -14,6 +14,16 @@ pub(crate) fn registry() -> Registry {
     ])
 }
 
+/// Every kind that a worker serves: besides those, what the commands that read one foreign file do.
+pub(crate) fn in_worker() -> Registry {
+    let kinds = registry();
+    let commands = [
+        KindEntry::of::<crate::cli::Look>(),
+        KindEntry::of::<crate::cli::Transcode>(),
+    ];
+    Registry::new(kinds.iter().copied().chain(commands))
+}
+
 /// How the results of a kind are put into `out/`, if they are.
 pub(crate) fn naming(kind: &str) -> Option<crate::cli::Naming> {
     match kind {

@@ -11,7 +11,7 @@ pub(crate) const MEMORY: u64 = 2 << 30;
 /// Serves jobs on standard input until it closes. `memory` bounds the address space, in bytes.
 pub(crate) fn serve(memory: u64) -> ExitCode {
     limit_memory(memory);
-    let registry = crate::stages::registry();
+    let registry = crate::stages::in_worker();
     let class = stage_core::machine_class();
     let input = BufReader::new(io::stdin());
     match stage_core::worker::serve(&registry, &class, input, io::stdout()) {
@@ -26,7 +26,7 @@ pub(crate) fn serve(memory: u64) -> ExitCode {
 
 /// Bounds the address space of this process, so that an absurd allocation fails instead of
 /// pushing the machine into swap.
-pub(crate) fn limit_memory(memory: u64) {
+fn limit_memory(memory: u64) {
     let old = getrlimit(Resource::As);
     let maximum = old.maximum.map_or(memory, |maximum| maximum.min(memory));
     let limit = Rlimit {

@@ -4,8 +4,9 @@ use clap::Args;
 use engine::human_bytes;
 use engine::store::Amount;
 use serde_json::json;
+use stage_core::text::of_name;
 
-use super::{Global, Outcome, say};
+use super::{Global, Outcome, say, say_json};
 use crate::ui::json::of_stage;
 use crate::ui::text::{Table, count, several_pipelines, size, stage_label};
 
@@ -37,7 +38,7 @@ impl Cache {
             let stages = stages.map(|(name, a)| of_stage(name, amount(a)));
             let mut value = json!({
                 "event": "cache",
-                "path": store.root(),
+                "path": of_name(store.root()),
                 "stages": stages.collect::<Vec<_>>(),
                 "total": amount(&usage.total()),
                 "runs": usage.runs,
@@ -47,7 +48,7 @@ impl Cache {
             for (name, part) in &parts {
                 value[*name] = amount(part);
             }
-            return say(&(value.to_string() + "\n"));
+            return say_json(&(value.to_string() + "\n"));
         }
         let mut table = Table::new(&["", "files", "size"]);
         let several = several_pipelines(usage.stages.keys());
@@ -72,12 +73,13 @@ impl Cache {
             }
         }
         row("all".to_owned(), &usage.total());
-        say(&format!(
-            "{}{} runs, {} pinned; {} free\n",
-            table.render(),
+        let mut page = table.render();
+        page.line(format!(
+            "{} runs, {} pinned; {} free",
             usage.runs,
             usage.pinned,
             human_bytes(usage.free as f64)
-        ))
+        ));
+        say(page)
     }
 }

@@ -3,7 +3,7 @@
 use clap::{Args, CommandFactory};
 use clap_complete::Shell;
 
-use super::{Cli, Outcome, say};
+use super::{Cli, Outcome};
 
 /// Print a completion script for a shell
 #[derive(Debug, Args)]
@@ -19,6 +19,6 @@ impl Completions {
     pub(crate) fn execute(self) -> Outcome {
         let mut script = Vec::new();
         clap_complete::generate(self.shell, &mut Cli::command(), "pipeline", &mut script);
-        say(&String::from_utf8_lossy(&script))
+        super::write(&String::from_utf8_lossy(&script))
     }
 }

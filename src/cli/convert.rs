@@ -1,20 +1,29 @@
 //! `pipeline convert`: scores into each other, sound and scores into WAV or FLAC.
 
+use std::fs::File;
 use std::io::{BufWriter, Read, Seek, Write};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
 use audio::{Container, Decoder, PcmSpec, PcmWriter, SampleFormat};
 use clap::{Args, ValueEnum};
-use stage_core::{Cancel, Context, Digest, Input, ItemInput, Output, SOURCE_FILE, Stage, Tree};
+use engine::fs::{Fs, RealFs};
+use serde::{Deserialize, Serialize};
+use stage_core::text::of_name;
+use stage_core::{
+    Cancel, Context, Event, ItemInput, Kind, Output, Part, Port, SOURCE_FILE, Stage, StageError,
+};
 
 use super::files::{self, Put, split};
-use super::{Failure, Outcome, say};
+use super::{Failure, Outcome, foreign, say};
 
 /// How samples are stored.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 enum Bits {
     /// 16-bit integers
+    #[default]
     #[value(name = "16")]
     S16,
     /// 24-bit integers
@@ -45,107 +54,185 @@ pub(crate) struct Convert {
     rate: u32,
 }
 
+/// The file that the worker leaves.
+const DONE: &str = "done";
+
 impl Convert {
     pub(crate) fn execute(self) -> Outcome {
-        crate::worker::limit_memory(crate::worker::MEMORY);
         let extension = self
             .output
             .extension()
             .map(|e| e.to_string_lossy().to_lowercase());
-        match extension.as_deref() {
-            Some("musicxml" | "xml") => self.score(score::write_musicxml)?,
-            Some("mxl") => self.score(score::write_mxl)?,
-            Some("mid" | "midi") => self.score(score::write_midi)?,
-            Some("wav") => self.sound(Container::Wav)?,
-            Some("flac") => self.sound(Container::Flac)?,
+        let to = match extension.as_deref() {
+            Some("musicxml" | "xml") => To::MusicXml,
+            Some("mxl") => To::Mxl,
+            Some("mid" | "midi") => To::Midi,
+            Some("wav") => To::Wav,
+            Some("flac") => To::Flac,
             _ => {
                 return Err(Failure::Usage(
                     format!(
                         "cannot tell the format from the name `{}`",
-                        self.output.display()
+                        of_name(&self.output)
                     ),
                     Some("end it in .musicxml, .mxl, .mid, .wav or .flac".to_owned()),
                 ));
             }
-        }
-        say(&format!("{} written\n", self.output.display()))
-    }
-
-    fn read(&self) -> anyhow::Result<Vec<u8>> {
-        let limit = score::limits::MAX_TEXT;
-        let shown = self.input.display();
-        let mut bytes = Vec::new();
-        files::open(&self.input)?
-            .take(limit + 1)
-            .read_to_end(&mut bytes)
-            .with_context(|| format!("cannot read `{shown}`"))?;
-        if bytes.len() as u64 > limit {
-            bail!("`{shown}` is larger than {limit} bytes, the most that is read of a score");
-        }
-        Ok(bytes)
-    }
-
-    fn is_score(&self) -> anyhow::Result<bool> {
-        let mut head = Vec::new();
-        files::open(&self.input)?
-            .take(4096)
-            .read_to_end(&mut head)
-            .with_context(|| format!("cannot read `{}`", self.input.display()))?;
-        Ok(score::sniff(&head).is_some())
-    }
-
-    fn score(&self, write: fn(&score::Score) -> score::Result<Vec<u8>>) -> Outcome {
-        let score = score::read(&self.read()?)
-            .with_context(|| format!("`{}` cannot be read as a score", self.input.display()))?;
-        for warning in &score.warnings {
-            super::complain_softly(warning);
-        }
-        let bytes = write(&score).map_err(anyhow::Error::new)?;
-        files::write(&self.output, &bytes)
-    }
-
-    fn sound(&self, container: Container) -> Outcome {
-        let is_score = self.is_score()?;
+        };
         let (dir, name) = split(&self.output)?;
         let mut put = Put::into(dir, &Cancel::default())?;
-        let source = if is_score {
-            self.play(&put.work()?)?
-        } else {
-            self.input.clone()
+        let work = put.work()?;
+        let (out, scratch) = (work.join("out"), work.join("scratch"));
+        std::fs::create_dir(&out)?;
+        std::fs::create_dir(&scratch)?;
+        let transcode = Transcode {
+            to,
+            bits: self.bits,
+            rate: self.rate,
         };
-        let mut writer = BufWriter::new(put.create(name.as_ref())?);
-        self.transcode(&source, container, &mut writer)
-            .with_context(|| format!("cannot convert `{}`", self.input.display()))?;
-        writer
-            .flush()
-            .with_context(|| format!("cannot write `{}`", self.output.display()))?;
-        put.commit()
+        foreign::read(&transcode, &self.input, &out, &scratch)?;
+        put.stage(name.as_ref(), |staged| {
+            let moved = RealFs.rename(&out.join(DONE), staged);
+            Ok(moved.with_context(|| format!("cannot write `{}`", of_name(&self.output)))?)
+        })?;
+        put.commit()?;
+        say(format!("{} written", of_name(&self.output)))
+    }
+}
+
+/// A format that is written.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum To {
+    MusicXml,
+    Mxl,
+    Midi,
+    #[default]
+    Wav,
+    Flac,
+}
+
+/// What `convert` has done in a worker: the file in another format.
+#[derive(Debug, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct Transcode {
+    to: To,
+    bits: Bits,
+    rate: u32,
+}
+
+impl Kind for Transcode {
+    const KIND: &'static str = "convert";
+    const VERSION: u32 = 1;
+    const ABOUT: &'static str = "writes a file in another format";
+}
+
+impl Stage for Transcode {
+    fn parts(&self) -> &'static [Part] {
+        &[Part::Item]
     }
 
-    /// Plays the score into a WAV file of 32-bit floats in `work`.
-    fn play(&self, work: &Path) -> anyhow::Result<PathBuf> {
+    fn ports(&self) -> &'static [Port] {
+        &[]
+    }
+
+    fn map(&self, item: &ItemInput, out: &mut Output, cx: &Context) -> Result<(), StageError> {
+        let done = out.path(DONE)?;
+        let written = match self.to {
+            To::MusicXml => score(item, &done, cx, score::write_musicxml),
+            To::Mxl => score(item, &done, cx, score::write_mxl),
+            To::Midi => score(item, &done, cx, score::write_midi),
+            To::Wav => self.sound(item, &done, cx, Container::Wav),
+            To::Flac => self.sound(item, &done, cx, Container::Flac),
+        };
+        written.map_err(|e| StageError::content(format!("{e:#}")))
+    }
+}
+
+fn read(input: &Path) -> anyhow::Result<Vec<u8>> {
+    let limit = score::limits::MAX_TEXT;
+    let shown = of_name(input);
+    let mut bytes = Vec::new();
+    files::open(input)?
+        .take(limit + 1)
+        .read_to_end(&mut bytes)
+        .with_context(|| format!("cannot read `{shown}`"))?;
+    if bytes.len() as u64 > limit {
+        bail!("`{shown}` is larger than {limit} bytes, the most that is read of a score");
+    }
+    Ok(bytes)
+}
+
+fn is_score(input: &Path) -> anyhow::Result<bool> {
+    let mut head = Vec::new();
+    files::open(input)?
+        .take(4096)
+        .read_to_end(&mut head)
+        .with_context(|| format!("cannot read `{}`", of_name(input)))?;
+    Ok(score::sniff(&head).is_some())
+}
+
+fn score(
+    item: &ItemInput,
+    done: &Path,
+    cx: &Context,
+    write: fn(&score::Score) -> score::Result<Vec<u8>>,
+) -> anyhow::Result<()> {
+    let input = item.input.path(SOURCE_FILE)?;
+    let score = score::read(&read(input)?)
+        .with_context(|| format!("`{}` cannot be read as a score", of_name(input)))?;
+    for warning in &score.warnings {
+        cx.warn(warning);
+    }
+    let mut file = File::create(done)?;
+    file.write_all(&write(&score)?)?;
+    file.sync_all()?;
+    Ok(())
+}
+
+impl Transcode {
+    fn sound(
+        &self,
+        item: &ItemInput,
+        done: &Path,
+        cx: &Context,
+        container: Container,
+    ) -> anyhow::Result<()> {
+        let input = item.input.path(SOURCE_FILE)?;
+        let source = if is_score(input)? {
+            self.play(item, cx)?
+        } else {
+            input.to_owned()
+        };
+        let mut writer = BufWriter::new(File::create(done)?);
+        self.transcode(&source, container, &mut writer, cx)
+            .with_context(|| format!("cannot convert `{}`", of_name(input)))?;
+        writer
+            .into_inner()
+            .map_err(std::io::IntoInnerError::into_error)?
+            .sync_all()?;
+        Ok(())
+    }
+
+    /// Plays the score into a WAV file of 32-bit floats.
+    fn play(&self, item: &ItemInput, cx: &Context) -> anyhow::Result<PathBuf> {
         let render = stage_render::Render {
             rate: self.rate,
             format: audio::WavFormat::F32,
             ..stage_render::Render::default()
         };
-        let size = files::open(&self.input)?.stat()?.size;
-        let digest = Digest::of(&[]);
-        let item = ItemInput {
-            source: digest,
-            label: None,
-            input: Input {
-                tree: Tree::single(SOURCE_FILE, digest, size),
-                paths: [(SOURCE_FILE.to_owned(), self.input.clone())].into(),
-                state: None,
-            },
-        };
-        let dir = work.join("played");
-        std::fs::create_dir(&dir)?;
-        let mut out = Output::new(&dir);
-        render
-            .map(&item, &mut out, &Context::silent())
-            .with_context(|| format!("cannot play `{}`", self.input.display()))?;
+        let dir = cx
+            .scratch
+            .as_deref()
+            .context("there is no place to play to")?;
+        let mut out = Output::new(dir);
+        render.map(item, &mut out, cx).with_context(|| {
+            let input = item
+                .input
+                .path(SOURCE_FILE)
+                .map_or_else(|_| String::new(), of_name);
+            format!("cannot play `{input}`")
+        })?;
         Ok(dir.join(stage_render::PCM))
     }
 
@@ -154,6 +241,7 @@ impl Convert {
         source: &Path,
         container: Container,
         writer: impl Write + Seek,
+        cx: &Context,
     ) -> anyhow::Result<()> {
         let mut decoder = Decoder::open(source)?;
         let info = decoder.info().clone();
@@ -168,7 +256,15 @@ impl Convert {
         };
         let mut pcm = PcmWriter::new(writer, container, spec)?;
         let mut samples = Vec::new();
+        let (mut said, mut frames) = (Instant::now(), 0);
         while let Some(block) = decoder.next_block()? {
+            cx.cancel.check()?;
+            frames += block.frames() as u64;
+            // A sign of life, for long recordings.
+            if said.elapsed() > Duration::from_secs(1) {
+                cx.emit(Event::Advance { by: frames });
+                (said, frames) = (Instant::now(), 0);
+            }
             samples.clear();
             block.interleave(&mut samples);
             pcm.write(&samples)?;

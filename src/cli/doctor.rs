@@ -5,8 +5,10 @@ use std::process::Command;
 
 use clap::Args;
 use serde_json::{Value, json};
+use stage_core::text::of_name;
 
-use super::{Global, Outcome, say};
+use super::{Global, Outcome, say, say_json};
+use crate::ui::page::Page;
 
 /// Check what this machine has: worker executables, libtorch, devices, cache
 #[derive(Debug, Args)]
@@ -26,27 +28,27 @@ impl Doctor {
             "cache": cache(global),
             "torch": torch(),
         });
-        say(&if self.json {
-            format!("{report}\n")
+        if self.json {
+            say_json(&format!("{report}\n"))
         } else {
-            text(&report)
-        })
+            say(text(&report))
+        }
     }
 }
 
 fn cache(global: &Global) -> Value {
     let dir = global.cache_dir(Path::new("."));
     if !dir.exists() {
-        return json!({"path": dir, "state": "not there yet: the first run makes it"});
+        return json!({"path": of_name(dir), "state": "not there yet: the first run makes it"});
     }
     let options = engine::store::StoreOptions::new(|_| {});
     match engine::store::Store::open(&dir, options) {
         Ok(store) => json!({
-            "path": dir,
+            "path": of_name(&dir),
             "state": "usable",
             "free_bytes": store.available_space().ok(),
         }),
-        Err(error) => json!({"path": dir, "state": engine::chain(&error)}),
+        Err(error) => json!({"path": of_name(dir), "state": engine::chain(&error)}),
     }
 }
 
@@ -60,35 +62,35 @@ fn torch() -> Value {
     };
     if !program.exists() {
         return json!({
-            "state": format!("`{}` is not there: train and predict cannot run; `cargo xtask demo` builds it", program.display()),
+            "state": format!("`{}` is not there: train and predict cannot run; `cargo xtask demo` builds it", of_name(&program)),
         });
     }
     let output = Command::new(&program).arg("doctor").output();
     match output {
         Ok(output) if output.status.success() => serde_json::from_slice(&output.stdout)
             .unwrap_or_else(
-                |_| json!({"state": format!("`{}` is of another build", program.display())}),
+                |_| json!({"state": format!("`{}` is of another build", of_name(&program))}),
             ),
         Ok(output) => json!({
-            "state": format!("`{}` does not start", program.display()),
+            "state": format!("`{}` does not start", of_name(&program)),
             "detail": String::from_utf8_lossy(&output.stderr).trim(),
         }),
-        Err(error) => json!({"state": format!("`{}` does not start: {error}", program.display())}),
+        Err(error) => json!({"state": format!("`{}` does not start: {error}", of_name(&program))}),
     }
 }
 
-fn text(report: &Value) -> String {
+fn text(report: &Value) -> Page {
     let plain = |value: &Value| match value {
         Value::String(text) => text.clone(),
         other => other.to_string(),
     };
-    let mut out = String::new();
+    let mut page = Page::default();
     for (key, value) in report.as_object().into_iter().flatten() {
         let Value::Object(map) = value else {
-            out.push_str(&format!("{key}: {}\n", plain(value)));
+            page.line(format!("{key}: {}", plain(value)));
             continue;
         };
-        out.push_str(&format!("{key}:\n"));
+        page.line(format!("{key}:"));
         for (key, value) in map {
             match value {
                 Value::Array(devices) => {
@@ -98,16 +100,16 @@ fn text(report: &Value) -> String {
                         } else {
                             "no"
                         };
-                        out.push_str(&format!(
-                            "  {:5} {mark:3}  {}\n",
+                        page.line(format!(
+                            "  {:5} {mark:3}  {}",
                             plain(&device["device"]),
                             plain(&device["reason"])
                         ));
                     }
                 }
-                value => out.push_str(&format!("  {key}: {}\n", plain(value))),
+                value => page.line(format!("  {key}: {}", plain(value))),
             }
         }
     }
-    out
+    page
 }

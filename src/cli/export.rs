@@ -1,12 +1,15 @@
 //! `pipeline export`: copies a result out of the cache.
 
 use std::collections::{BTreeMap, HashMap};
+use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
+use clap::builder::{OsStringValueParser, TypedValueParser};
 use engine::config::nearest;
 use engine::store::Artifact;
 use engine::{Cause, FileStatus, Item, Project, Session, State};
+use stage_core::text::{of_name, visible};
 use stage_core::{Cancel, Part, Tree};
 
 use super::deliver::{Content, Piece, bring, fail, objects};
@@ -30,6 +33,7 @@ pub(crate) struct Export {
     /// The stage, or STAGE@SOURCE for the items of one source
     stage: String,
     /// One item of it, by its path in the source
+    #[arg(value_parser = OsStringValueParser::new().map(|item| item_name(&item)))]
     item: Option<String>,
     /// Folder, or file name if the result is one file
     #[arg(long, value_name = "PATH")]
@@ -196,7 +200,10 @@ impl Wanted<'_> {
 
     fn one_item(&self, project: &Project, items: &[Item<'_>], name: &str) -> Outcome {
         let stage = self.stage;
-        let named: Vec<&Item<'_>> = items.iter().filter(|item| item.name == name).collect();
+        let named: Vec<&Item<'_>> = items
+            .iter()
+            .filter(|item| item.name == name || visible(item.name) == name)
+            .collect();
         let Some(first) = named.first() else {
             let names: Vec<&str> = items.iter().map(|item| item.name).collect();
             let hint = match (nearest(name, &names), names.first()) {
@@ -374,6 +381,15 @@ impl Wanted<'_> {
             "{files} file(s) written to {}\n",
             self.out.display()
         ))
+    }
+}
+
+/// The name of the item that an argument means: one that is text is a name as the program shows
+/// it, one that is not is the name of the file itself.
+fn item_name(argument: &OsStr) -> String {
+    match argument.to_str() {
+        Some(text) => text.to_owned(),
+        None => of_name(argument),
     }
 }
 

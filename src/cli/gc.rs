@@ -7,8 +7,9 @@ use engine::human_bytes;
 use engine::store::{Amount, GcOptions, GcReport, StageAmount};
 use serde_json::{Value, json};
 
-use super::{FAILED, Failure, Global, Outcome, complain_softly, say};
+use super::{FAILED, Failure, Global, Outcome, complain_softly, say, say_json};
 use crate::ui::json::of_stage;
+use crate::ui::page::Page;
 use crate::ui::text::{self, Table, count, several_pipelines, stage_label};
 
 /// Free what the last runs, pins and running processes do not need
@@ -59,7 +60,7 @@ impl Gc {
         }
         let report = store.gc(&options)?;
         if self.json {
-            return say(&(as_json(&report, self.dry_run).to_string() + "\n"));
+            return say_json(&(as_json(&report, self.dry_run).to_string() + "\n"));
         }
         for run in &report.runs_unreadable {
             complain_softly(&format!(
@@ -67,7 +68,7 @@ impl Gc {
                  `pipeline repair` forgets it"
             ));
         }
-        say(&self.text(&report))?;
+        say(self.text(&report))?;
         if let (Some(least), Some(most)) = (report.exceeds, self.max_size) {
             complain_softly(&format!(
                 "pinned runs, running processes, the newest results and what is young alone hold {}, \
@@ -80,7 +81,7 @@ impl Gc {
         Ok(())
     }
 
-    fn text(&self, report: &GcReport) -> String {
+    fn text(&self, report: &GcReport) -> Page {
         let would = if self.dry_run { "would free" } else { "freed" };
         let mut table = Table::new(&["stage", "objects", "kept", "objects", would]);
         let several = several_pipelines(report.stages.keys());
@@ -99,19 +100,19 @@ impl Gc {
         row("(shared)".to_owned(), &report.shared);
         row("(other)".to_owned(), &report.other);
         row("all".to_owned(), &report.total());
-        let mut text = table.render();
+        let mut page = table.render();
         let pinned = match report.pinned {
             0 => String::new(),
             n => format!(", {n} of them pinned"),
         };
-        text.push_str(&format!(
-            "runs: {} kept{pinned}, {} dropped\n",
+        page.line(format!(
+            "runs: {} kept{pinned}, {} dropped",
             report.runs_kept,
             report.runs_dropped.len()
         ));
         if report.young.count > 0 {
-            text.push_str(&format!(
-                "{} in {} objects is kept only because it is younger than {} s\n",
+            page.line(format!(
+                "{} in {} objects is kept only because it is younger than {} s",
                 human_bytes(report.young.bytes as f64),
                 report.young.count,
                 self.min_age
@@ -122,13 +123,13 @@ impl Gc {
             ("trash", report.litter),
         ] {
             if amount.count > 0 {
-                text.push_str(&format!(
-                    "{what}: {would} {}\n",
+                page.line(format!(
+                    "{what}: {would} {}",
                     human_bytes(amount.bytes as f64)
                 ));
             }
         }
-        text
+        page
     }
 }
 

@@ -7,9 +7,11 @@ use clap::{Args, ValueEnum};
 use engine::Session;
 use engine::config::{Graph as Stages, NodeId};
 use stage_core::Cancel;
+use stage_core::text::of_name;
 
 use super::setup::View;
 use super::{Global, Outcome, say};
+use crate::ui::page::Page;
 
 /// How the picture is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -56,7 +58,7 @@ impl Graph {
             .collect();
         counts.extend(session.counts());
         let graph = &project.config.graph;
-        say(&match self.format {
+        say(match self.format {
             Format::Text => text(graph, &counts),
             Format::Mermaid => mermaid(graph, &counts),
             Format::Dot => dot(graph, &counts),
@@ -106,7 +108,7 @@ fn is_stale(name: &str, counts: &Counts<'_>) -> bool {
 
 /// A line per stage in the order of the data, its inputs on the left, its state on the right; a
 /// stage with several inputs has a line for each, joined by a bracket.
-fn text(graph: &Stages, counts: &Counts<'_>) -> String {
+fn text(graph: &Stages, counts: &Counts<'_>) -> Page {
     let rows: Vec<(Vec<String>, &str)> = graph
         .stages
         .iter()
@@ -117,15 +119,15 @@ fn text(graph: &Stages, counts: &Counts<'_>) -> String {
     let lines = rows.iter().flat_map(|(lines, _)| lines);
     let left = lines.map(|line| width(line)).max().unwrap_or(0);
     let right = rows.iter().map(|(_, name)| width(name)).max().unwrap_or(0);
-    let mut text = String::new();
+    let mut page = Page::default();
     for source in &graph.sources {
-        let path = source.path.as_ref().map_or_else(
-            || format!("not bound (--{} FILE)", source.name),
-            |path| path.display().to_string(),
-        );
-        let _ = writeln!(text, "{}: {path}", source.name);
+        let path = source
+            .path
+            .as_ref()
+            .map_or_else(|| format!("not bound (--{} FILE)", source.name), of_name);
+        page.line(format!("{}: {path}", source.name));
     }
-    text.push('\n');
+    page.line("");
     for (lines, name) in rows {
         let mark = match counts.get(name) {
             None => "·",
@@ -143,16 +145,17 @@ fn text(graph: &Stages, counts: &Counts<'_>) -> String {
                 (_, nth) if nth == middle => "─┼▶",
                 _ => "─┤",
             };
-            let _ = write!(text, "{}{line} {joint}", " ".repeat(left - width(line)));
+            let mut text = format!("{}{line} {joint}", " ".repeat(left - width(line)));
             if nth == middle {
                 let pad = " ".repeat(right - width(name));
                 let _ = write!(text, " {mark} {name}{pad}  {}", state(name, counts));
             }
-            text.push('\n');
+            page.line(text);
         }
     }
-    text.push_str("\n● fresh   ○ stale   · not bound\n");
-    text
+    page.line("");
+    page.line("● fresh   ○ stale   · not bound");
+    page
 }
 
 /// The inputs of a stage: one line, or one per port.
@@ -171,33 +174,35 @@ fn left_side(graph: &Stages, stage: usize) -> Vec<String> {
     lines.into_iter().map(line).collect()
 }
 
-fn mermaid(graph: &Stages, counts: &Counts<'_>) -> String {
-    let mut text = String::from("flowchart LR\n");
+fn mermaid(graph: &Stages, counts: &Counts<'_>) -> Page {
+    let mut page = Page::from("flowchart LR");
     for source in &graph.sources {
-        let _ = writeln!(text, "  {0}([{0}])", source.name);
+        page.line(format!("  {0}([{0}])", source.name));
     }
     for (index, def) in graph.stages.iter().enumerate() {
         let name = &def.name;
-        let _ = writeln!(text, "  {name}[\"{name}<br/>{}\"]", state(name, counts));
+        page.line(format!("  {name}[\"{name}<br/>{}\"]", state(name, counts)));
         for (from, port) in inputs(graph, index) {
             let from = from.split('@').next().unwrap_or_default();
-            let _ = match port {
-                Some(port) => writeln!(text, "  {from} -->|{port}| {name}"),
-                None => writeln!(text, "  {from} --> {name}"),
-            };
+            page.line(match port {
+                Some(port) => format!("  {from} -->|{port}| {name}"),
+                None => format!("  {from} --> {name}"),
+            });
         }
         if is_stale(name, counts) {
-            let _ = writeln!(text, "  class {name} stale");
+            page.line(format!("  class {name} stale"));
         }
     }
-    text.push_str("  classDef stale stroke-dasharray: 5 5\n");
-    text
+    page.line("  classDef stale stroke-dasharray: 5 5");
+    page
 }
 
-fn dot(graph: &Stages, counts: &Counts<'_>) -> String {
-    let mut text = String::from("digraph pipeline {\n  rankdir=LR;\n  node [shape=box];\n");
+fn dot(graph: &Stages, counts: &Counts<'_>) -> Page {
+    let mut page = Page::from("digraph pipeline {");
+    page.line("  rankdir=LR;");
+    page.line("  node [shape=box];");
     for source in &graph.sources {
-        let _ = writeln!(text, "  \"{}\" [shape=oval];", source.name);
+        page.line(format!("  \"{}\" [shape=oval];", source.name));
     }
     for (index, def) in graph.stages.iter().enumerate() {
         let name = &def.name;
@@ -206,17 +211,16 @@ fn dot(graph: &Stages, counts: &Counts<'_>) -> String {
         } else {
             ""
         };
-        let _ = writeln!(
-            text,
+        page.line(format!(
             "  \"{name}\" [label=\"{name}\\n{}\"{style}];",
             state(name, counts)
-        );
+        ));
         for (from, port) in inputs(graph, index) {
             let from = from.split('@').next().unwrap_or_default();
             let label = port.map_or_else(String::new, |port| format!(" [label=\"{port}\"]"));
-            let _ = writeln!(text, "  \"{from}\" -> \"{name}\"{label};");
+            page.line(format!("  \"{from}\" -> \"{name}\"{label};"));
         }
     }
-    text.push_str("}\n");
-    text
+    page.line("}");
+    page
 }

@@ -6,9 +6,11 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use engine::fs::{RealFs, write_atomic};
 use serde_json::Value;
+use stage_core::text::of_name;
 
 use super::setup::FILE;
 use super::{Failure, Outcome, say};
+use crate::ui::page::Page;
 
 /// Write a commented pipeline.toml for a folder of recordings and scores
 #[derive(Debug, Args)]
@@ -30,13 +32,13 @@ impl Init {
         let file = self.dir.join(FILE);
         if file.exists() {
             return Err(Failure::Usage(
-                format!("`{}` is there already", file.display()),
+                format!("`{}` is there already", of_name(&file)),
                 Some("edit it, or name another folder: pipeline init DIR --corpus …".to_owned()),
             ));
         }
         if !self.corpus.exists() {
             return Err(Failure::Usage(
-                format!("there is no corpus at `{}`", self.corpus.display()),
+                format!("there is no corpus at `{}`", of_name(&self.corpus)),
                 None,
             ));
         }
@@ -50,15 +52,14 @@ impl Init {
             Err(_) => corpus,
         };
         write_atomic(&RealFs, &file, text(&corpus).as_bytes())?;
-        say(&format!(
-            "{} written. Next:\n  pipeline{} run train\n",
-            file.display(),
-            if self.dir == Path::new(".") {
-                String::new()
-            } else {
-                format!(" -C {}", self.dir.display())
-            }
-        ))
+        let place = if self.dir == Path::new(".") {
+            String::new()
+        } else {
+            format!(" -C {}", of_name(&self.dir))
+        };
+        let mut page = Page::from(format!("{} written. Next:", of_name(&file)));
+        page.line(format!("  pipeline{place} run train"));
+        say(page)
     }
 }
 
@@ -102,7 +103,7 @@ fn text(corpus: &Path) -> String {
          # on_bad = \"fail\"           # \"warn\" goes on without files that cannot be used\n\n\
          # Bound on the command line: --prompt FILE\n\
          [sources.prompt]\n",
-        toml_string(&corpus.to_string_lossy()),
+        toml_string(&of_name(corpus)),
     );
     let registry = crate::stages::registry();
     for (kind, inputs, about) in STAGES {

@@ -3,11 +3,15 @@
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, anyhow, bail};
+use anyhow::{Context, bail};
 use clap::Args;
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
+use stage_core::text::of_name;
+use stage_core::{ItemInput, Kind, Output, Part, Port, SOURCE_FILE, Stage, StageError};
 
-use super::{Outcome, files, picture, say};
+use super::{Outcome, files, foreign, picture, say, say_json, shown};
+use crate::ui::page::Page;
 
 /// Say what a file is: audio, score, shard, segment, data set
 #[derive(Debug, Args)]
@@ -34,41 +38,101 @@ const MAX_SCORE: u64 = score::limits::MAX_TEXT;
 /// Notes that the text shows; JSON has them all.
 const SHOWN_NOTES: usize = 20;
 
+/// Files that the worker leaves.
+const ABOUT: &str = "about";
+const PICTURE: &str = "picture.png";
+
 impl Inspect {
     pub(crate) fn execute(self) -> Outcome {
-        crate::worker::limit_memory(crate::worker::MEMORY);
-        let value = describe(&self.file)?;
+        let work = tempfile::tempdir().context("cannot make a temporary folder")?;
+        let (out, scratch) = (work.path(), work.path());
+        let look = Look {
+            json: self.json,
+            draw: self.png.is_some(),
+        };
+        foreign::read(&look, &self.file, out, scratch)?;
+        let about = std::fs::read_to_string(out.join(ABOUT));
+        let about = about.context("cannot read the worker's answer")?;
         if let Some(to) = &self.png {
-            self.draw(to, &value)?;
+            let picture = std::fs::read(out.join(PICTURE));
+            let picture = picture.context("cannot read the worker's picture")?;
+            engine::fs::write_atomic(&engine::fs::RealFs, to, &picture)
+                .with_context(|| format!("cannot write `{}`", of_name(to)))?;
         }
-        say(&if self.json {
-            format!("{value}\n")
-        } else {
-            text(&value)
-        })
+        if self.json {
+            return say_json(&about);
+        }
+        let mut page = Page::default();
+        about.lines().for_each(|line| page.line(line));
+        say(page)
     }
 }
 
-impl Inspect {
-    fn draw(&self, to: &Path, value: &Value) -> Outcome {
-        let title = self.file.file_name().unwrap_or_default().to_string_lossy();
-        let bytes = match value["type"].as_str() {
-            Some("shard") => picture::of_shard(&self.file, &title)?,
-            Some("audio") => picture::of_sound(&self.file, &title)?,
-            kind => {
-                return Err(anyhow!(
-                    "a {} has no spectrogram: `pipeline convert` plays scores",
-                    kind.unwrap_or("file of this kind")
-                )
-                .into());
-            }
+/// What `inspect` has done in a worker: the file's description, and its picture.
+#[derive(Debug, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct Look {
+    /// Whether it is described in JSON.
+    json: bool,
+    /// Whether its spectrogram is drawn.
+    draw: bool,
+}
+
+impl Kind for Look {
+    const KIND: &'static str = "inspect";
+    const VERSION: u32 = 1;
+    const ABOUT: &'static str = "says what a file is";
+}
+
+impl Stage for Look {
+    fn parts(&self) -> &'static [Part] {
+        &[Part::Item]
+    }
+
+    fn ports(&self) -> &'static [Port] {
+        &[]
+    }
+
+    fn map(
+        &self,
+        item: &ItemInput,
+        out: &mut Output,
+        _: &stage_core::Context,
+    ) -> Result<(), StageError> {
+        let file = item.input.path(SOURCE_FILE)?;
+        let look = || {
+            let value = describe(file)?;
+            let picture = self.draw.then(|| draw(file, &value)).transpose()?;
+            Ok((value, picture))
         };
-        files::write(to, &bytes)
+        let looked: anyhow::Result<_> = look();
+        let (value, picture) = looked.map_err(|e| StageError::content(format!("{e:#}")))?;
+        if let Some(picture) = picture {
+            out.write(PICTURE, &picture)?;
+        }
+        let about = if self.json {
+            format!("{value}\n")
+        } else {
+            text(&value).as_str().to_owned()
+        };
+        out.write(ABOUT, about.as_bytes())
+    }
+}
+
+fn draw(file: &Path, value: &Value) -> anyhow::Result<Vec<u8>> {
+    let title = shown(file.file_name().unwrap_or_default());
+    match value["type"].as_str() {
+        Some("shard") => picture::of_shard(file, &title),
+        Some("audio") => picture::of_sound(file, &title),
+        kind => bail!(
+            "a {} has no spectrogram: `pipeline convert` plays scores",
+            kind.unwrap_or("file of this kind")
+        ),
     }
 }
 
 fn describe(path: &Path) -> anyhow::Result<Value> {
-    let shown = path.display();
+    let shown = of_name(path);
     if path.is_dir() {
         let manifest = path.join("manifest.json");
         if manifest.is_file() {
@@ -103,7 +167,7 @@ fn describe(path: &Path) -> anyhow::Result<Value> {
 }
 
 fn sound(path: &Path) -> anyhow::Result<Value> {
-    let info = audio::probe(path).with_context(|| format!("`{}`", path.display()))?;
+    let info = audio::probe(path).with_context(|| format!("`{}`", of_name(path)))?;
     Ok(json!({
         "type": "audio",
         "container": info.container,
@@ -117,7 +181,7 @@ fn sound(path: &Path) -> anyhow::Result<Value> {
 }
 
 fn read_score(path: &Path) -> anyhow::Result<score::Score> {
-    let shown = path.display();
+    let shown = of_name(path);
     let mut bytes = Vec::new();
     files::open(path)?
         .take(MAX_SCORE + 1)
@@ -133,7 +197,7 @@ fn a_score(path: &Path, size: u64) -> anyhow::Result<Value> {
     if size > MAX_SCORE {
         bail!(
             "`{}` is larger than {MAX_SCORE} bytes, the most that is read of a score",
-            path.display()
+            of_name(path)
         );
     }
     let score = read_score(path)?;
@@ -224,7 +288,7 @@ fn looks_like_model(head: &[u8]) -> bool {
 }
 
 fn model(path: &Path) -> anyhow::Result<Value> {
-    let shown = path.display();
+    let shown = of_name(path);
     let header =
         crate::model::read_header(path).with_context(|| format!("`{shown}` is no whole model"))?;
     let mut parameters = 0_u64;
@@ -246,34 +310,34 @@ fn model(path: &Path) -> anyhow::Result<Value> {
 }
 
 /// The JSON as lines of `key: value`.
-fn text(value: &Value) -> String {
-    let mut out = String::new();
+fn text(value: &Value) -> Page {
+    let mut page = Page::default();
     for (key, value) in value.as_object().into_iter().flatten() {
         match value {
             Value::Null => {}
-            Value::Array(list) if key == "notes" => notes(&mut out, list),
+            Value::Array(list) if key == "notes" => notes(&mut page, list),
             Value::Array(list) if list.is_empty() => {}
             Value::Array(list) => {
                 let items: Vec<_> = list.iter().map(plain).collect();
-                out.push_str(&format!("{key}: {}\n", items.join(", ")));
+                page.line(format!("{key}: {}", items.join(", ")));
             }
             Value::Object(map) => {
-                out.push_str(&format!("{key}:\n"));
+                page.line(format!("{key}:"));
                 for (key, value) in map {
-                    out.push_str(&format!("  {key}: {}\n", plain(value)));
+                    page.line(format!("  {key}: {}", plain(value)));
                 }
             }
-            value => out.push_str(&format!("{key}: {}\n", plain(value))),
+            value => page.line(format!("{key}: {}", plain(value))),
         }
     }
-    out
+    page
 }
 
-fn notes(out: &mut String, list: &[Value]) {
-    out.push_str(&format!("notes: {}\n", list.len()));
+fn notes(page: &mut Page, list: &[Value]) {
+    page.line(format!("notes: {}", list.len()));
     for note in list.iter().take(SHOWN_NOTES) {
-        out.push_str(&format!(
-            "  part {} tick {} + {}: pitch {}, velocity {}\n",
+        page.line(format!(
+            "  part {} tick {} + {}: pitch {}, velocity {}",
             note["part"],
             note["onset_ticks"],
             note["duration_ticks"],
@@ -282,8 +346,8 @@ fn notes(out: &mut String, list: &[Value]) {
         ));
     }
     if list.len() > SHOWN_NOTES {
-        out.push_str(&format!(
-            "  … and {} more (--json has them all)\n",
+        page.line(format!(
+            "  … and {} more (--json has them all)",
             list.len() - SHOWN_NOTES
         ));
     }

@@ -7,6 +7,7 @@ mod deliver;
 mod doctor;
 mod export;
 pub(crate) mod files;
+mod foreign;
 mod gc;
 mod graph;
 mod init;
@@ -20,6 +21,7 @@ mod setup;
 mod status;
 mod verify;
 
+use std::ffi::OsStr;
 use std::io::{self, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -27,8 +29,13 @@ use std::process::ExitCode;
 use clap::{Args, Parser, Subcommand};
 use engine::EngineError;
 use stage_core::Digest;
+use stage_core::text::{self, visible};
 
+pub(crate) use convert::Transcode;
 pub(crate) use deliver::Naming;
+pub(crate) use inspect::Look;
+
+use crate::ui::page::{self, Page};
 
 /// Exit code when something failed.
 pub(crate) const FAILED: u8 = 1;
@@ -191,7 +198,7 @@ pub(crate) type Outcome = Result<(), Failure>;
 
 /// Parses the command line and does what it says.
 pub(crate) fn main() -> ExitCode {
-    let cli = match Cli::try_parse() {
+    let cli = match parse() {
         Ok(cli) => cli,
         Err(error) => {
             let code = if error.use_stderr() { USAGE } else { 0 };
@@ -207,7 +214,7 @@ pub(crate) fn main() -> ExitCode {
         && let Err(error) = std::env::set_current_dir(directory)
     {
         complain(
-            &format!("cannot enter `{}`: {error}", directory.display()),
+            &format!("cannot enter `{}`: {error}", text::of_name(directory)),
             None,
         );
         return ExitCode::from(USAGE);
@@ -216,6 +223,26 @@ pub(crate) fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => ExitCode::from(report(&failure)),
     }
+}
+
+/// Reads the command line. An error repeats arguments, which may be names of files that a shell put
+/// there: then it repeats them as they may be shown.
+fn parse() -> Result<Cli, clap::Error> {
+    Cli::try_parse().map_err(|error| {
+        let shown = std::env::args_os().map(|argument| shown(&argument));
+        Cli::try_parse_from(shown).err().unwrap_or(error)
+    })
+}
+
+/// A name, a path or an argument on one line.
+pub(crate) fn shown(name: impl AsRef<OsStr>) -> String {
+    visible(&text::of_name(name)).into_owned()
+}
+
+/// The command line, for the record of the run.
+pub(crate) fn command_line() -> String {
+    let arguments = std::env::args_os().map(text::of_name);
+    arguments.collect::<Vec<_>>().join(" ")
 }
 
 fn dispatch(cli: Cli) -> Outcome {
@@ -247,7 +274,16 @@ fn report(failure: &Failure) -> u8 {
                 complain("interrupted; what was finished is kept", None);
                 return INTERRUPTED;
             }
-            complain(&engine::chain(error), error.hint().as_deref());
+            match error {
+                // It shows the place in a picture of several lines.
+                EngineError::Config(diagnostic) => {
+                    let mut page = Page::default();
+                    let text = format!("error: {diagnostic}");
+                    text.lines().for_each(|line| page.line(line));
+                    warn(&page);
+                }
+                error => complain(&engine::chain(error), error.hint().as_deref()),
+            }
             if error.is_usage() { USAGE } else { FAILED }
         }
         Failure::Other(error) => {
@@ -263,17 +299,26 @@ fn report(failure: &Failure) -> u8 {
 
 /// Says what is wrong on standard error.
 pub(crate) fn complain(message: &str, hint: Option<&str>) {
-    let mut text = format!("error: {message}\n");
+    let mut page = Page::from(format!("error: {message}"));
     if let Some(hint) = hint {
-        text.push_str(&format!("   hint: {hint}\n"));
+        page.line(format!("   hint: {hint}"));
     }
-    // Nobody is left to be told of a failure to tell.
-    let _ = io::stderr().write_all(text.as_bytes());
+    warn(&page);
+}
+
+/// Writes a page, or a line, to standard output.
+pub(crate) fn say(page: impl Into<Page>) -> Result<(), Failure> {
+    write(page.into().as_str())
+}
+
+/// Writes JSON to standard output, an object per line.
+pub(crate) fn say_json(text: &str) -> Result<(), Failure> {
+    write(&page::json(text))
 }
 
 /// Writes to standard output. That its reader has gone is no failure, as for `| head`: the command
 /// goes on, and its exit code says how its work ended.
-pub(crate) fn say(text: &str) -> Result<(), Failure> {
+fn write(text: &str) -> Result<(), Failure> {
     let mut out = io::stdout().lock();
     let written = out.write_all(text.as_bytes()).and_then(|()| out.flush());
     match written {
@@ -286,6 +331,11 @@ pub(crate) fn say(text: &str) -> Result<(), Failure> {
 
 /// Warns on standard error.
 pub(crate) fn complain_softly(message: &str) {
+    warn(&format!("warning: {message}").into());
+}
+
+/// Writes a page to standard error.
+pub(crate) fn warn(page: &Page) {
     // Nobody is left to be told of a failure to tell.
-    let _ = writeln!(io::stderr(), "warning: {message}");
+    let _ = io::stderr().write_all(page.as_str().as_bytes());
 }

@@ -3,13 +3,14 @@
 //! A model file carries the stages upstream of its training with their resolved parameters, so the
 //! prompt is prepared as the data was, whatever today's pipeline.toml says, or where there is none.
 
+use std::ffi::OsString;
 use std::path::Path;
 
 use anyhow::{Context, anyhow};
 use engine::store::{Artifact, HashOptions, Store, hash_file};
 use engine::{Config, Project, Setting};
 use serde_json::{Map, Value, json};
-use stage_core::{Cancel, Digest, Entry, KindEntry, Part, Registry, Tree};
+use stage_core::{Cancel, Digest, Entry, KindEntry, Part, Registry, Tree, text};
 
 use super::{Failure, complain_softly};
 
@@ -32,15 +33,13 @@ pub(crate) enum Choice {
     File(std::path::PathBuf),
 }
 
-impl std::str::FromStr for Choice {
-    type Err = std::convert::Infallible;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        Ok(match text {
-            "latest" => Self::Latest,
-            "best" => Self::Best,
-            path => Self::File(path.into()),
-        })
+impl From<OsString> for Choice {
+    fn from(argument: OsString) -> Self {
+        match argument.to_str() {
+            Some("latest") => Self::Latest,
+            Some("best") => Self::Best,
+            _ => Self::File(argument.into()),
+        }
     }
 }
 
@@ -86,7 +85,7 @@ pub(crate) fn find(project: &Project, train: &str, choice: &Choice) -> Result<Fo
         }
     };
     let header = crate::model::read_header(&path)
-        .with_context(|| format!("`{}` cannot be used as a model", path.display()))?;
+        .with_context(|| format!("`{}` cannot be used as a model", text::of_name(&path)))?;
     Ok(Found {
         artifact: Artifact::new(&Tree([(BEST.to_owned(), entry)].into())),
         facts: header.facts,
@@ -124,16 +123,18 @@ fn newest(project: &Project, train: &str) -> Result<Artifact, Failure> {
 
 /// Copies a model file into the store.
 fn import(project: &Project, path: &Path) -> Result<Entry, Failure> {
-    let unusable = || format!("`{}` cannot be used as a model", path.display());
+    let unusable = || format!("`{}` cannot be used as a model", text::of_name(path));
     // Also keeps a pipe or a device from being read for ever.
     crate::model::read_header(path).with_context(unusable)?;
     let store = &project.store;
     let dir = store.tmp_dir()?;
     let copy = dir.path().join("model");
-    project
-        .fs
-        .copy(path, &copy)
-        .with_context(|| format!("cannot copy the model `{}` into the cache", path.display()))?;
+    project.fs.copy(path, &copy).with_context(|| {
+        format!(
+            "cannot copy the model `{}` into the cache",
+            text::of_name(path)
+        )
+    })?;
     let options = HashOptions {
         paranoid: true,
         cancel: &Cancel::default(),
@@ -343,7 +344,7 @@ impl Road<'_> {
             size,
             self_checked: false,
         })?;
-        Ok(Value::from(path.to_string_lossy()))
+        Ok(Value::from(text::of_name(path)))
     }
 }
 

@@ -9,7 +9,8 @@ use serde_json::json;
 use stage_core::{Cancel, DeviceChoice};
 
 use super::run::on_interrupt;
-use super::{Failure, Global, INTERRUPTED, Outcome, complain_softly, say, verify};
+use super::{Failure, Global, INTERRUPTED, Outcome, complain_softly, say, say_json, verify};
+use crate::ui::page::Page;
 
 /// Verify the cache, and make again what is damaged or missing
 #[derive(Debug, Args)]
@@ -48,7 +49,7 @@ impl Observer for Lines {
                 ..
             } if !self.json => {
                 // A closed pipe stops nothing: the work is done all the same.
-                let _ = say(&format!("made again: {} {}\n", who.stage, who.item));
+                let _ = say(format!("made again: {} {}", who.stage, who.item));
             }
             RunEvent::Ended {
                 who,
@@ -72,7 +73,8 @@ impl Repair {
     pub(crate) fn execute(self, global: &Global) -> Outcome {
         let project = global.project(&[])?;
         let cancel = Cancel::default();
-        on_interrupt(&cancel, &project.store);
+        on_interrupt(&cancel);
+        project.store.cancel_with(&cancel);
         let prompt = self.prompt.iter();
         let request = Request {
             bindings: prompt
@@ -80,7 +82,7 @@ impl Repair {
                 .collect(),
             jobs: usize::from(self.jobs),
             device: self.device,
-            command: std::env::args().collect::<Vec<_>>().join(" "),
+            command: super::command_line(),
             ..super::setup::of_project()
         };
         let options = VerifyOptions {
@@ -97,9 +99,9 @@ impl Repair {
                 "executed": done.executed,
                 "forgotten": users.collect::<Vec<_>>(),
             });
-            say(&(value.to_string() + "\n"))?;
+            say_json(&(value.to_string() + "\n"))?;
         } else {
-            say(&text(&done))?;
+            say(text(&done))?;
         }
         if cancel.is_set() {
             return Err(Failure::Code(INTERRUPTED));
@@ -108,16 +110,16 @@ impl Repair {
     }
 }
 
-fn text(done: &Done) -> String {
+fn text(done: &Done) -> Page {
     if done.found.is_clean() && done.found.strays.is_empty() {
         return verify::text(&done.found);
     }
-    let mut text = String::new();
+    let mut page = Page::default();
     for user in &done.forgotten {
-        text.push_str(&format!("forgotten: {}\n", verify::name(user)));
+        page.line(format!("forgotten: {}", verify::name(user)));
     }
-    text.push_str(&format!(
-        "{} damaged or missing objects, {} damaged commits, {} strays: {} actions done again, {} results forgotten\n",
+    page.line(format!(
+        "{} damaged or missing objects, {} damaged commits, {} strays: {} actions done again, {} results forgotten",
         done.found.damage.len(),
         done.found.commits.len(),
         done.found.strays.len(),
@@ -125,7 +127,7 @@ fn text(done: &Done) -> String {
         done.forgotten.len()
     ));
     if !done.found.commits.is_empty() {
-        text.push_str("what the damaged commits recorded is done again by the next run\n");
+        page.line("what the damaged commits recorded is done again by the next run");
     }
-    text
+    page
 }

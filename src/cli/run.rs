@@ -3,15 +3,18 @@
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
+use clap::builder::{OsStringValueParser, TypedValueParser};
 use clap::{Args, ValueEnum};
 use engine::config::{NodeId, StageDef};
-use engine::store::Store;
 use engine::{Cause, Config, Project, Request, Session, Setting, Settled, Sources, Verdict};
 use serde_json::Value;
+use stage_core::text::of_name;
 use stage_core::{Cancel, DeviceChoice};
 
 use super::model::{self, Choice};
-use super::{FAILED, Failure, Global, INTERRUPTED, Outcome, complain_softly, deliver, say};
+use super::{
+    FAILED, Failure, Global, INTERRUPTED, Outcome, complain_softly, deliver, say, say_json,
+};
 use crate::ui;
 
 /// Name of the stage that uses a model in a graph made from one.
@@ -80,6 +83,7 @@ pub(crate) struct Run {
     /// training left so far, or a file
     #[arg(
         long,
+        value_parser = OsStringValueParser::new().map(Choice::from),
         value_name = "latest|best|FILE",
         help_heading = "For the named stages"
     )]
@@ -114,7 +118,8 @@ impl Run {
             }
         };
         let cancel = Cancel::default();
-        on_interrupt(&cancel, &project.store);
+        on_interrupt(&cancel);
+        project.store.cancel_with(&cancel);
         let mut sources = Sources::list(&project, &request)?;
         // Who asks for single actions wants more than to know that there is nothing to do.
         let brief = !self.dry_run && self.json != Some(JsonDetail::Items);
@@ -282,9 +287,9 @@ impl Run {
         let name = match choice {
             Choice::Latest => format!("latest of `{train}`"),
             Choice::Best => format!("best of `{train}`"),
-            Choice::File(path) => path.display().to_string(),
+            Choice::File(path) => of_name(path),
         };
-        say(&format!("model: {name}{step}\n"))?;
+        say(format!("model: {name}{step}"))?;
         if matches!(choice, Choice::File(_)) {
             return Ok(());
         }
@@ -296,8 +301,8 @@ impl Run {
         for stage in session.forecast()?.stages {
             let stale = stage.stale + stage.waiting;
             if stale > 0 {
-                say(&format!(
-                    "not up to date: {} ({stale} to do; `pipeline status --why` says why)\n",
+                say(format!(
+                    "not up to date: {} ({stale} to do; `pipeline status --why` says why)",
                     stage.stage
                 ))?;
             }
@@ -329,8 +334,8 @@ impl Run {
                 .iter()
                 .find(|s| s.stage == *train && s.stale + s.waiting > 0);
             if let Some(todo) = todo {
-                say(&format!(
-                    "`{train}` is brought up to date first, about {}; `--model latest` uses what is there\n",
+                say(format!(
+                    "`{train}` is brought up to date first, about {}; `--model latest` uses what is there",
                     engine::human_seconds(todo.seconds)
                 ))?;
             }
@@ -413,7 +418,7 @@ impl Run {
             jobs: usize::from(self.jobs),
             ignore_space: self.ignore_space,
             device: self.device,
-            command: std::env::args().collect::<Vec<_>>().join(" "),
+            command: super::command_line(),
             out: self.out.clone(),
             ..super::setup::of_project()
         }
@@ -464,11 +469,11 @@ impl Run {
         let failed = why
             .iter()
             .any(|w| matches!(w.cause, Cause::Failed(_) | Cause::Blocked(_)));
-        say(&if self.json.is_some() {
-            ui::json::plan(&forecast, &why)
+        if self.json.is_some() {
+            say_json(&ui::json::plan(&forecast, &why))?;
         } else {
-            ui::text::plan(&forecast, &why, session)
-        })?;
+            say(ui::text::plan(&forecast, &why, session))?;
+        }
         if failed {
             Err(Failure::Code(FAILED))
         } else {
@@ -497,8 +502,7 @@ fn model_stage(config: &Config, def: &StageDef) -> Option<String> {
 }
 
 /// Makes Ctrl-C and SIGTERM ask for a stop; a second one ends at once.
-pub(super) fn on_interrupt(cancel: &Cancel, store: &Store) {
-    store.cancel_with(cancel);
+pub(super) fn on_interrupt(cancel: &Cancel) {
     let cancel = cancel.clone();
     // Without the handler a signal still ends the process, and the cache survives that too.
     let _ = ctrlc::set_handler(move || {

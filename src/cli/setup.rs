@@ -1,6 +1,5 @@
 //! From the command line's options to a project.
 
-use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -9,6 +8,7 @@ use clap::Args;
 use engine::fs::RealFs;
 use engine::store::{Store, StoreOptions};
 use engine::{Config, Program, Project, Request, Setting};
+use stage_core::text::of_name;
 
 use super::{Failure, Global};
 
@@ -88,10 +88,7 @@ fn pipeline_name(file: &Path, cache: &Path) -> String {
     let absolute = |path: &Path| std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
     let (file, cache) = (absolute(file), absolute(cache));
     let home = cache.parent().unwrap_or(&cache);
-    file.strip_prefix(home)
-        .unwrap_or(&file)
-        .display()
-        .to_string()
+    of_name(file.strip_prefix(home).unwrap_or(&file))
 }
 
 fn open_store(cache: &Path) -> Result<Store, Failure> {
@@ -99,9 +96,18 @@ fn open_store(cache: &Path) -> Result<Store, Failure> {
         "cannot start a thread: this user or container may have no more processes (`ulimit -u`)",
     )?;
     let options = StoreOptions::new(|warning| {
-        let _ = writeln!(std::io::stderr(), "warning: {warning}");
+        super::complain_softly(&warning.to_string());
     });
     Ok(Store::open(cache, options)?)
+}
+
+/// How this program is started as a worker that reads foreign bytes.
+pub(super) fn worker() -> Result<Program, Failure> {
+    let path = std::env::current_exe().context("cannot find the path of this program")?;
+    Ok(Program {
+        path,
+        args: vec!["worker".to_owned()],
+    })
 }
 
 impl Global {
@@ -116,18 +122,18 @@ impl Global {
     pub(crate) fn open(&self, config: Config) -> Result<Project, Failure> {
         let cache = self.cache_dir(&config.root);
         let store = open_store(&cache)?;
-        let program = std::env::current_exe().context("cannot find the path of this program")?;
-        let programs = program.parent().map_or_else(PathBuf::new, Path::to_owned);
+        let worker = worker()?;
+        let programs = worker
+            .path
+            .parent()
+            .map_or_else(PathBuf::new, Path::to_owned);
         Ok(Project {
             name: pipeline_name(&config.file, &cache),
             config,
             store,
             fs: Arc::new(RealFs),
             registry: crate::stages::registry(),
-            worker: Program {
-                path: program,
-                args: vec!["worker".to_owned()],
-            },
+            worker,
             programs,
             version: VERSION.to_owned(),
         })
@@ -138,7 +144,7 @@ impl Global {
         let cache = self.cache_dir(Path::new("."));
         if !cache.exists() {
             return Err(Failure::Usage(
-                format!("there is no cache at `{}`", cache.display()),
+                format!("there is no cache at `{}`", of_name(&cache)),
                 Some("the first `pipeline run` makes it; `--cache DIR` names another".to_owned()),
             ));
         }

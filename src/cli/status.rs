@@ -5,7 +5,7 @@ use engine::Session;
 use stage_core::Cancel;
 
 use super::setup::View;
-use super::{Global, Outcome, say};
+use super::{Global, Outcome, say, say_json};
 use crate::ui;
 
 /// Show how much of each stage is fresh, stale or failed
@@ -39,10 +39,10 @@ impl Status {
         } else {
             Vec::new()
         };
-        say(&if self.json {
-            ui::json::status(&forecast, &why, &session)
+        if self.json {
+            say_json(&ui::json::status(&forecast, &why, &session))
         } else {
-            ui::text::status(&forecast, &why, &session)
-        })
+            say(ui::text::status(&forecast, &why, &session))
+        }
     }
 }

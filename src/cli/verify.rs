@@ -1,15 +1,15 @@
 //! `pipeline verify`: is everything there, and is it what it was?
 
-use std::fmt::Write;
-
 use clap::Args;
 use engine::human_bytes;
 use engine::store::{Damage, Fault, User, VerifyOptions, VerifyReport};
 use serde_json::{Value, json};
 use stage_core::Cancel;
+use stage_core::text::of_name;
 
 use super::run::on_interrupt;
-use super::{FAILED, Failure, Global, Outcome, say};
+use super::{FAILED, Failure, Global, Outcome, say, say_json};
+use crate::ui::page::Page;
 
 /// Read everything in the cache again and compare it with its hashes; changes nothing
 #[derive(Debug, Args)]
@@ -32,16 +32,17 @@ impl Verify {
     pub(crate) fn execute(self, global: &Global) -> Outcome {
         let store = global.store()?;
         let cancel = Cancel::default();
-        on_interrupt(&cancel, &store);
+        on_interrupt(&cancel);
+        store.cancel_with(&cancel);
         let report = store.verify(&VerifyOptions {
             subset: self.subset,
             cancel: &cancel,
             on_bytes: &|_| {},
         })?;
         if self.json {
-            say(&(as_json(&report).to_string() + "\n"))?;
+            say_json(&(as_json(&report).to_string() + "\n"))?;
         } else {
-            say(&text(&report))?;
+            say(text(&report))?;
         }
         if report.is_clean() {
             Ok(())
@@ -63,38 +64,37 @@ fn subset(text: &str) -> Result<(u64, u64), String> {
 }
 
 /// What was found, for people.
-pub(super) fn text(report: &VerifyReport) -> String {
-    let mut text = String::new();
+pub(super) fn text(report: &VerifyReport) -> Page {
+    let mut page = Page::default();
     for damage in &report.damage {
-        let _ = writeln!(text, "{}", line(damage));
+        page.line(line(damage));
         for user in &damage.users {
-            let _ = writeln!(text, "    {}", name(user));
+            page.line(format!("    {}", name(user)));
         }
         if damage.more_users > 0 {
-            let _ = writeln!(text, "    … and {} more", damage.more_users);
+            page.line(format!("    … and {} more", damage.more_users));
         }
     }
     for (commit, detail) in &report.commits {
-        let _ = writeln!(text, "damaged   commit {commit}: {detail}");
+        page.line(format!("damaged   commit {commit}: {detail}"));
     }
     if let Some(detail) = &report.index {
-        let _ = writeln!(text, "damaged   index: {detail}");
+        page.line(format!("damaged   index: {detail}"));
     }
     for path in &report.strays {
-        let _ = writeln!(text, "stray     {}", path.display());
+        page.line(format!("stray     {}", of_name(path)));
     }
-    let _ = writeln!(
-        text,
+    page.line(format!(
         "{} objects verified, {}",
         report.checked.count,
         human_bytes(report.checked.bytes as f64)
-    );
-    if report.is_clean() {
-        text.push_str("all is well\n");
+    ));
+    page.line(if report.is_clean() {
+        "all is well"
     } else {
-        text.push_str("`pipeline repair` makes it again\n");
-    }
-    text
+        "`pipeline repair` makes it again"
+    });
+    page
 }
 
 fn line(damage: &Damage) -> String {
@@ -150,7 +150,7 @@ pub(super) fn as_json(report: &VerifyReport) -> Value {
             .map(|(name, detail)| json!({"commit": name, "detail": detail}))
             .collect::<Vec<_>>(),
         "index": report.index,
-        "strays": report.strays,
+        "strays": report.strays.iter().map(of_name).collect::<Vec<_>>(),
     })
 }
 

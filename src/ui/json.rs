@@ -8,9 +8,10 @@ use engine::{
     Cause, Ending, FileStatus, Forecast, Observer, RunEvent, Session, Summary, Verdict, Who, Why,
 };
 use serde_json::{Value, json};
+use stage_core::text::of_name;
 use stage_core::{Event, NoteLevel, Part};
 
-use crate::cli::{Failure, say};
+use crate::cli::{Failure, say_json};
 
 /// A report on a stage, with the stage's names.
 pub(crate) fn of_stage(name: &StageName, mut value: Value) -> Value {
@@ -215,7 +216,7 @@ pub(super) fn summary(summary: &Summary) -> String {
 
 /// A result that was put into `out/`.
 pub(super) fn output(path: &std::path::Path) -> String {
-    json!({"event": "output", "path": path}).to_string() + "\n"
+    json!({"event": "output", "path": of_name(path)}).to_string() + "\n"
 }
 
 fn verdict(verdict: Verdict) -> &'static str {
@@ -291,7 +292,7 @@ impl Stream {
     fn print(&self, lines: &str) {
         let mut broken = self.broken.lock().unwrap_or_else(PoisonError::into_inner);
         if broken.is_none() {
-            *broken = say(lines).err();
+            *broken = say_json(lines).err();
         }
     }
 

@@ -1,6 +1,7 @@
 //! Showing what the engine says: bars at a terminal, lines elsewhere, JSON for programs.
 
 pub(crate) mod json;
+pub(crate) mod page;
 mod progress;
 mod report;
 pub(crate) mod text;
@@ -8,6 +9,7 @@ pub(crate) mod text;
 use std::path::PathBuf;
 
 use engine::{Observer, RunEvent, Session, Summary};
+use stage_core::text::of_name;
 
 use crate::cli::Failure;
 
@@ -67,11 +69,11 @@ impl Ui {
                 json.end(&(json.counts() + &results + &json::summary(summary)))
             }
             Mode::Human => {
-                let told = crate::cli::say(&report::summary(summary));
+                let told = crate::cli::say(report::summary(summary));
                 report::troubles(summary);
                 told?;
                 for path in results {
-                    crate::cli::say(&format!("→ {}\n", path.display()))?;
+                    crate::cli::say(format!("→ {}", of_name(path)))?;
                 }
                 Ok(())
             }

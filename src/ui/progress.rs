@@ -1,12 +1,13 @@
 //! Progress: a bar per stage and an overall line at a terminal, a line every few seconds elsewhere.
 
 use std::collections::{BTreeMap, HashMap};
-use std::io::{IsTerminal, Write};
+use std::io::IsTerminal;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use engine::{Ending, Observer, RunEvent, Session, human_seconds};
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
+use stage_core::text::visible;
 use stage_core::{Event, NoteLevel, Part};
 
 /// How often a line is printed where there is no terminal.
@@ -112,11 +113,9 @@ impl Progress {
     fn line(&self, text: &str) {
         match &self.multi {
             Some(multi) => {
-                let _ = multi.println(text);
+                let _ = multi.println(visible(text));
             }
-            None => {
-                let _ = writeln!(std::io::stderr(), "{text}");
-            }
+            None => crate::cli::warn(&text.into()),
         }
     }
 
@@ -241,7 +240,7 @@ impl Progress {
         match event {
             Event::Total { total, unit } => {
                 stage.units.1 = *total;
-                stage.units.2.clone_from(unit);
+                stage.units.2 = visible(unit).into_owned();
             }
             Event::Advance { by } => stage.units.0 += by,
             Event::Position { done } => stage.units.0 = *done,
@@ -295,7 +294,8 @@ impl Stage {
         }
         for (name, value) in &self.metrics {
             if !QUIET.contains(&name.as_str()) {
-                text.push_str(&format!(", {} {}", name.replace('_', " "), figure(*value)));
+                let name = name.replace('_', " ");
+                text.push_str(&format!(", {} {}", visible(&name), figure(*value)));
             }
         }
         if self.failed > 0 {

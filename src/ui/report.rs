@@ -1,17 +1,17 @@
 //! What is said at the end of a run.
 
 use std::fmt::Write;
-use std::io::Write as _;
 
 use engine::{FileStatus, Summary, Trouble, Verdict, human_seconds};
 
+use super::page::Page;
 use super::text::{Table, count};
 
 /// A test of a file's status.
 type Is = fn(&FileStatus) -> bool;
 
 /// The table of what was done, and what became of the files.
-pub(super) fn summary(summary: &Summary) -> String {
+pub(super) fn summary(summary: &Summary) -> Page {
     let mut table = Table::new(&[
         "stage", "executed", "cached", "failed", "not done", "took", "saved",
     ]);
@@ -33,7 +33,7 @@ pub(super) fn summary(summary: &Summary) -> String {
             time(stage.saved),
         ]);
     }
-    let mut text = table.render();
+    let mut page = table.render();
     for (source, intake) in &summary.intake {
         let count = |is: Is| intake.others.iter().filter(|(_, s)| is(s)).count() as u64;
         let tell = [
@@ -58,43 +58,39 @@ pub(super) fn summary(summary: &Summary) -> String {
         for (name, n) in tell.iter().filter(|(_, n)| *n > 0) {
             let _ = write!(line, ", {n} {name}");
         }
-        text.push_str(&line);
-        text.push('\n');
+        page.line(line);
         for (file, status) in &intake.others {
             match status {
                 FileStatus::Duplicate { of } => {
-                    let _ = writeln!(text, "  duplicate  {file}  (same content as {of})");
-                }
-                FileStatus::Ignored => {
-                    let _ = writeln!(text, "  ignored    {file}");
+                    page.line(format!("  duplicate  {file}  (same content as {of})"));
                 }
                 FileStatus::LeftOut { reason } => {
-                    let _ = writeln!(text, "  left out   {file}  ({reason})");
+                    page.line(format!("  left out   {file}  ({reason})"));
                 }
+                FileStatus::Ignored => page.line(format!("  ignored    {file}")),
                 _ => {}
             }
         }
     }
     for left in &summary.left_out {
-        let _ = writeln!(
-            text,
+        page.line(format!(
             "left out: {} (source {} is not bound)",
             left.stage,
             left.unbound.join(", ")
-        );
+        ));
     }
     let ending = match summary.verdict {
         Verdict::Done => "done",
         Verdict::Failed => "failed",
         Verdict::Interrupted => "interrupted; what was finished is kept",
     };
-    let _ = writeln!(text, "{ending} in {}", human_seconds(summary.seconds));
-    text
+    page.line(format!("{ending} in {}", human_seconds(summary.seconds)));
+    page
 }
 
 /// What failed, on standard error.
 pub(super) fn troubles(summary: &Summary) {
-    let mut text = String::new();
+    let mut page = Page::default();
     for (source, intake) in &summary.intake {
         for (file, status) in &intake.others {
             if let FileStatus::Failed {
@@ -102,15 +98,14 @@ pub(super) fn troubles(summary: &Summary) {
                 reason,
             } = status
             {
-                let _ = writeln!(text, "failed: {file} (source {source}): {reason}");
+                page.line(format!("failed: {file} (source {source}): {reason}"));
             }
         }
     }
     for trouble in &summary.troubles {
-        text.push_str(&line(trouble));
+        page.line(line(trouble));
     }
-    // Nobody is left to be told of a failure to tell.
-    let _ = std::io::stderr().write_all(text.as_bytes());
+    crate::cli::warn(&page);
 }
 
 fn line(trouble: &Trouble) -> String {
@@ -121,7 +116,7 @@ fn line(trouble: &Trouble) -> String {
         ..
     } = trouble;
     if trouble.blocked {
-        return format!("not done: stage `{stage}`: {reason}\n");
+        return format!("not done: stage `{stage}`: {reason}");
     }
     let again = if trouble.remembered {
         " (remembered; --retry-failed tries again)"
@@ -129,8 +124,8 @@ fn line(trouble: &Trouble) -> String {
         ""
     };
     if item.is_empty() {
-        format!("failed: stage `{stage}`: {reason}{again}\n")
+        format!("failed: stage `{stage}`: {reason}{again}")
     } else {
-        format!("failed: {item} (stage {stage}): {reason}{again}\n")
+        format!("failed: {item} (stage {stage}): {reason}{again}")
     }
 }

@@ -1,10 +1,12 @@
 //! Texts for people: tables, plans, states.
 
 use std::collections::BTreeMap;
-use std::fmt::Write;
 
 use engine::store::{Amount, StageName};
 use engine::{Cause, Forecast, Session, Why, human_bytes, human_seconds};
+use stage_core::text::visible;
+
+use super::page::Page;
 
 /// Columns that line up; numbers to the right.
 pub(crate) struct Table {
@@ -21,11 +23,13 @@ impl Table {
 
     /// Adds a row.
     pub(crate) fn row(&mut self, row: Vec<String>) {
-        self.rows.push(row);
+        // Before columns are measured: what is shown is what takes the room.
+        let cells = row.iter().map(|cell| visible(cell).into_owned());
+        self.rows.push(cells.collect());
     }
 
     /// The text, a line per row.
-    pub(crate) fn render(&self) -> String {
+    pub(crate) fn render(&self) -> Page {
         let columns = self.rows.iter().map(Vec::len).max().unwrap_or(0);
         let cell = |row: &Vec<String>, column: usize| row.get(column).cloned().unwrap_or_default();
         let width = |column| {
@@ -40,7 +44,7 @@ impl Table {
             cells.all(|c| c.starts_with(|c: char| c.is_ascii_digit()) || c.is_empty() || c == "–")
         };
         let layout: Vec<(usize, bool)> = (0..columns).map(|c| (width(c), numeric(c))).collect();
-        let mut text = String::new();
+        let mut page = Page::default();
         for row in &self.rows {
             let mut line = String::new();
             for (column, (width, numeric)) in layout.iter().enumerate() {
@@ -55,10 +59,9 @@ impl Table {
                 }
                 line.push_str("  ");
             }
-            text.push_str(line.trim_end());
-            text.push('\n');
+            page.line(line.trim_end());
         }
-        text
+        page
     }
 }
 
@@ -107,7 +110,7 @@ pub(crate) fn ago(millis: u64) -> String {
 }
 
 /// The table of `status`.
-pub(crate) fn status(forecast: &Forecast, why: &[Why], session: &Session<'_>) -> String {
+pub(crate) fn status(forecast: &Forecast, why: &[Why], session: &Session<'_>) -> Page {
     let mut table = Table::new(&["stage", "fresh", "stale", "failed", "blocked", "to do"]);
     for stage in &forecast.stages {
         let to_do = stage.stale + stage.waiting;
@@ -126,40 +129,38 @@ pub(crate) fn status(forecast: &Forecast, why: &[Why], session: &Session<'_>) ->
             },
         ]);
     }
-    let mut text = table.render();
-    left_out(&mut text, session);
+    let mut page = table.render();
+    left_out(&mut page, session);
     if !why.is_empty() {
-        text.push('\n');
-        text.push_str(&reasons(why));
+        page.line("");
+        page.append(reasons(why));
     }
-    text
+    page
 }
 
 /// The text of `run --dry-run`.
-pub(crate) fn plan(forecast: &Forecast, why: &[Why], session: &Session<'_>) -> String {
-    let mut text = status(forecast, why, session);
-    let _ = if forecast.to_do() == 0 {
-        writeln!(text, "nothing to do")
+pub(crate) fn plan(forecast: &Forecast, why: &[Why], session: &Session<'_>) -> Page {
+    let mut page = status(forecast, why, session);
+    if forecast.to_do() == 0 {
+        page.line("nothing to do");
     } else {
-        writeln!(
-            text,
+        page.line(format!(
             "{} actions to do at most: {}, {} to write",
             forecast.to_do(),
             human_seconds(forecast.seconds),
             human_bytes(forecast.bytes)
-        )
-    };
-    text
+        ));
+    }
+    page
 }
 
-fn left_out(text: &mut String, session: &Session<'_>) {
+fn left_out(page: &mut Page, session: &Session<'_>) {
     for left in &session.left_out {
-        let _ = writeln!(
-            text,
+        page.line(format!(
             "left out: {} (source {} is not bound)",
             left.stage,
             left.unbound.join(", ")
-        );
+        ));
     }
 }
 
@@ -167,7 +168,7 @@ fn left_out(text: &mut String, session: &Session<'_>) {
 const NAMED: usize = 5;
 
 /// Why actions are stale: items with the same reason together.
-fn reasons(why: &[Why]) -> String {
+fn reasons(why: &[Why]) -> Page {
     let mut groups: BTreeMap<(usize, &str, String), Vec<&str>> = BTreeMap::new();
     let mut order: Vec<&str> = Vec::new();
     for one in why {
@@ -178,30 +179,28 @@ fn reasons(why: &[Why]) -> String {
         let key = (position, one.stage.as_str(), cause(&one.cause));
         groups.entry(key).or_default().push(&one.item);
     }
-    let mut text = String::new();
+    let mut page = Page::default();
     for ((_, stage, cause), items) in groups {
         let named: Vec<_> = items
             .iter()
             .filter(|item| !item.is_empty())
             .copied()
             .collect();
-        let _ = match named.as_slice() {
-            [] => writeln!(text, "{stage}: {cause}"),
-            [one] => writeln!(text, "{stage} {one}: {cause}"),
+        match named.as_slice() {
+            [] => page.line(format!("{stage}: {cause}")),
+            [one] => page.line(format!("{stage} {one}: {cause}")),
             many => {
-                let _ = writeln!(text, "{stage}, {} items: {cause}", many.len());
+                page.line(format!("{stage}, {} items: {cause}", many.len()));
                 for item in many.iter().take(NAMED) {
-                    let _ = writeln!(text, "    {item}");
+                    page.line(format!("    {item}"));
                 }
                 if many.len() > NAMED {
-                    writeln!(text, "    … and {} more", many.len() - NAMED)
-                } else {
-                    Ok(())
+                    page.line(format!("    … and {} more", many.len() - NAMED));
                 }
             }
-        };
+        }
     }
-    text
+    page
 }
 
 fn cause(cause: &Cause) -> String {
@@ -229,9 +228,10 @@ mod tests {
         let mut table = Table::new(&["stage", "fresh"]);
         table.row(vec!["decode".into(), "12".into()]);
         table.row(vec!["é".into(), "–".into()]);
+        table.row(vec!["a\nb".into(), "3".into()]);
         assert_eq!(
-            table.render(),
-            "stage   fresh\ndecode     12\né           –\n"
+            table.render().as_str(),
+            "stage   fresh\ndecode     12\né           –\na\\x0Ab       3\n"
         );
     }
 }

@@ -7,6 +7,7 @@
     reason = "for tests, each of which uses its own share"
 )]
 
+use std::ffi::OsStr;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
@@ -75,7 +76,12 @@ impl Said {
 impl Place {
     /// An empty project with an empty folder `corpus`.
     pub fn new() -> Self {
-        let dir = tempfile::tempdir().unwrap();
+        Self::named(OsStr::new("project"))
+    }
+
+    /// The same in a folder whose name begins with `name`.
+    pub fn named(name: &OsStr) -> Self {
+        let dir = tempfile::Builder::new().prefix(name).tempdir().unwrap();
         fs::create_dir(dir.path().join("corpus")).unwrap();
         Self { dir }
     }
@@ -117,7 +123,7 @@ impl Place {
         fs::copy(repository().join("data").join(from), to).unwrap();
     }
 
-    pub fn write(&self, name: &str, bytes: &[u8]) {
+    pub fn write(&self, name: impl AsRef<Path>, bytes: &[u8]) {
         fs::write(self.path("corpus").join(name), bytes).unwrap();
     }
 
@@ -129,7 +135,7 @@ impl Place {
         fs::write(file, text.replacen(from, to, 1)).unwrap();
     }
 
-    pub fn command(&self, args: &[&str]) -> Command {
+    pub fn command(&self, args: &[impl AsRef<OsStr>]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_pipeline"));
         command
             .args(args)
@@ -164,7 +170,7 @@ impl Place {
         said(&shell.output().unwrap())
     }
 
-    pub fn run(&self, args: &[&str]) -> Said {
+    pub fn run(&self, args: &[impl AsRef<OsStr>]) -> Said {
         said(&self.command(args).output().unwrap())
     }
 

@@ -28,7 +28,7 @@ pub use config::{Config, Diagnostic, Setting};
 pub use error::{EngineError, chain};
 pub use event::{Deaf, Ending, Observer, RunEvent, Who};
 pub use forecast::{Forecast, StageForecast, human_bytes, human_seconds};
-pub use process::Program;
+pub use process::{Program, perform_alone};
 pub use repair::{Repair, repair};
 pub use scan::{Found, ScanError};
 pub use session::{

@@ -1,7 +1,9 @@
 //! Worker processes: jobs that read foreign bytes or need another executable.
 //!
 //! A worker is started when first needed and kept for the next job. One that dies, says nothing
-//! for too long or is cancelled costs its job alone: it is killed and replaced. Workers are in
+//! for too long or is cancelled costs its job alone: it is killed and replaced. If it crashed or
+//! hung, its job is to blame ([`StageError::Crashed`]); if somebody else ended it (the system for
+//! want of memory, the user), the machine is ([`StageError::Environment`]). Workers are in
 //! process groups of their own, so that Ctrl-C at the terminal reaches the engine only; they end
 //! when their standard input closes, so that they never outlive it for long.
 
@@ -14,6 +16,7 @@ use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
+use stage_core::text::of_name;
 use stage_core::worker::{FromWorker, Job, PROTOCOL, ToWorker};
 use stage_core::{Cancel, Event, StageError, Tree};
 
@@ -162,13 +165,53 @@ const KEEP: [(&str, &str); 2] = [
     ("MALLOC_TRIM_THRESHOLD_", "16777216"),
     ("MALLOC_MMAP_THRESHOLD_", "16777216"),
 ];
+/// How lines begin that Rust adds to the last words of a process and that explain nothing.
+const FOOTNOTES: [&str; 2] = ["skipping backtrace printing", "note: "];
 /// How much of a worker's last words is kept.
 const LAST_WORDS: usize = 4096;
+
+impl Patience {
+    /// With a reader of foreign bytes: two minutes of silence, and more for large files, at a rate
+    /// that the slowest disk keeps.
+    pub(crate) fn with_reader(job: &Job) -> Self {
+        Self {
+            silence: Some(Duration::from_secs(120 + job.input_bytes() / 2_000_000)),
+            farewell: Duration::from_millis(300),
+        }
+    }
+}
+
+/// Does `job` in a worker of its own, which ends with it: for commands that read a foreign file
+/// outside of a run. `hear` is told what the job says on its way.
+///
+/// # Errors
+/// The job's own; [`StageError::Crashed`] when the worker crashed or hung.
+pub fn perform_alone(
+    program: &Program,
+    job: &Job,
+    cancel: &Cancel,
+    hear: &mut dyn FnMut(Event),
+) -> Result<(), StageError> {
+    struct Listener<'a>(&'a mut dyn FnMut(Event));
+    impl Attend for Listener<'_> {
+        fn event(&mut self, event: Event) {
+            (self.0)(event);
+        }
+        fn interim(&mut self, _: u64, _: PathBuf, _: Tree, _: Vec<String>) -> Result<(), String> {
+            Err("no place for interim artifacts".to_owned())
+        }
+    }
+    let mut worker = Worker::start(program)?;
+    worker.greet()?;
+    let patience = Patience::with_reader(job);
+    worker.perform(job, patience, cancel, &mut Listener(hear))?;
+    Ok(())
+}
 
 impl Worker {
     /// Starts `program`; [`Worker::greet`] hears its hello.
     pub(crate) fn start(program: &Program) -> Result<Self, StageError> {
-        let shown = program.path.display().to_string();
+        let shown = of_name(&program.path);
         let mut command = Command::new(&program.path);
         if [SPIN.0, "OMP_WAIT_POLICY"].map(std::env::var_os) == [None, None] {
             command.env(SPIN.0, SPIN.1);
@@ -227,10 +270,13 @@ impl Worker {
             Ok(_) => Err(StageError::Environment(format!(
                 "`{shown}` speaks another protocol than {PROTOCOL}: it is of another build"
             ))),
-            Err(_) => Err(StageError::Environment(format!(
-                "`{shown}` did not start: {}",
-                self.epitaph()
-            ))),
+            Err(_) => {
+                let ended = self.ended();
+                Err(StageError::Environment(format!(
+                    "`{shown}` did not start: {}",
+                    self.epitaph(&ended)
+                )))
+            }
         }
     }
 
@@ -252,6 +298,7 @@ impl Worker {
                     use stage_core::FailureClass as Class;
                     return Err(match class {
                         Class::Content => StageError::Content(reason),
+                        Class::Crashed => StageError::Crashed(reason),
                         Class::Environment => StageError::Environment(reason),
                         Class::Damaged => StageError::Damaged(reason),
                         Class::Cancelled => StageError::Cancelled,
@@ -274,7 +321,7 @@ impl Worker {
                         && heard.elapsed() > silence
                     {
                         self.kill();
-                        return Err(StageError::Environment(format!(
+                        return Err(StageError::Crashed(format!(
                             "no sign of life for {} s: its reader was stopped",
                             silence.as_secs()
                         )));
@@ -289,9 +336,7 @@ impl Worker {
                     }
                     continue;
                 }
-                Err(Silence::Final) => {
-                    return Err(StageError::Environment(self.epitaph()));
-                }
+                Err(Silence::Final) => return Err(self.loss()),
             }
             heard = Instant::now();
         }
@@ -310,7 +355,7 @@ impl Worker {
             .input
             .write_all(&line)
             .and_then(|()| self.input.flush());
-        sent.map_err(|_| StageError::Environment(self.epitaph()))
+        sent.map_err(|_| self.loss())
     }
 
     fn kill(&mut self) {
@@ -319,11 +364,26 @@ impl Worker {
         let _ = self.child.wait();
     }
 
-    /// Why it is gone. Waits for it.
-    fn epitaph(&mut self) -> String {
+    /// The failure of the job at which it was lost. Waits for it to end.
+    fn loss(&mut self) -> StageError {
+        let ended = self.ended();
+        let reason = self.epitaph(&ended);
+        match ended {
+            Ok(status) if has_crashed(status) => StageError::Crashed(reason),
+            _ => StageError::Environment(reason),
+        }
+    }
+
+    /// How it ended. Waits for that.
+    fn ended(&mut self) -> std::io::Result<ExitStatus> {
         self.kill_after(Duration::from_secs(2));
-        let cause = match self.child.wait() {
-            Ok(status) => describe(status),
+        self.child.wait()
+    }
+
+    /// How it ended, for people, with what it said last.
+    fn epitaph(&self, ended: &std::io::Result<ExitStatus>) -> String {
+        let cause = match ended {
+            Ok(status) => describe(*status),
             Err(error) => format!("its end is unknown: {error}"),
         };
         let words = self
@@ -331,8 +391,11 @@ impl Worker {
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
         let words = String::from_utf8_lossy(&words);
-        let last = words.lines().rev().find(|line| !line.trim().is_empty());
-        match last {
+        let says = |line: &&str| {
+            let line = line.trim();
+            !line.is_empty() && !FOOTNOTES.iter().any(|note| line.starts_with(note))
+        };
+        match words.lines().rev().find(says) {
             Some(line) => format!("its reader {cause}; it said: {}", line.trim()),
             None => format!("its reader {cause}"),
         }
@@ -356,10 +419,24 @@ impl Drop for Worker {
     }
 }
 
+/// Signals that a process brings upon itself by what it does: SIGILL, SIGTRAP, SIGABRT, SIGFPE and
+/// SIGSEGV have these numbers on Linux and macOS. SIGBUS is not among them: a disk that fails under
+/// a memory map raises it too.
+const ITS_OWN: [i32; 5] = [4, 5, ABORTED, 8, 11];
+/// SIGABRT: what Rust's allocator raises when the limit refuses memory.
+const ABORTED: i32 = 6;
+
+/// Whether a process crashed by itself. Any other signal comes from somebody else: the system that
+/// needs the memory, the user, a limit of time.
+fn has_crashed(status: ExitStatus) -> bool {
+    status
+        .signal()
+        .is_some_and(|signal| ITS_OWN.contains(&signal))
+}
+
 fn describe(status: ExitStatus) -> String {
     match (status.code(), status.signal()) {
-        // SIGABRT is what Rust's allocator raises when the limit refuses memory.
-        (_, Some(6)) => "gave up (out of memory, or an internal error)".to_owned(),
+        (_, Some(ABORTED)) => "gave up (out of memory, or an internal error)".to_owned(),
         (_, Some(9)) => "was killed (by the system for memory, or by hand)".to_owned(),
         (_, Some(signal)) => format!("crashed with signal {signal}"),
         (Some(0), None) => "ended".to_owned(),
@@ -379,6 +456,105 @@ fn listen(mut errors: impl Read, words: &Mutex<Vec<u8>>) {
         if words.len() > 2 * LAST_WORDS {
             let cut = words.len() - LAST_WORDS;
             words.drain(..cut);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use stage_core::{DeviceChoice, FailureClass, Inputs, Part};
+
+    use super::*;
+
+    struct Deaf;
+
+    impl Attend for Deaf {
+        fn event(&mut self, _: Event) {}
+        fn interim(&mut self, _: u64, _: PathBuf, _: Tree, _: Vec<String>) -> Result<(), String> {
+            Ok(())
+        }
+    }
+
+    fn job() -> Job {
+        Job {
+            kind: "read".into(),
+            version: 1,
+            part: Part::Item,
+            params: serde_json::json!({}),
+            item: None,
+            inputs: Inputs::default(),
+            out: "out".into(),
+            scratch: None,
+            run_dir: None,
+            road: None,
+            previous: None,
+            files: BTreeMap::new(),
+            threads: 1,
+            device: DeviceChoice::Auto,
+        }
+    }
+
+    /// The failure of a job whose worker, a shell, does `ending` when it has heard of it.
+    fn failure(ending: &str) -> StageError {
+        let script = format!(
+            "echo '{{\"hello\":{{\"protocol\":{PROTOCOL},\"class\":\"\",\"kinds\":{{}}}}}}'; read job; {ending}"
+        );
+        let mut worker = Worker::start(&Program {
+            path: "/bin/sh".into(),
+            args: vec!["-c".into(), script],
+        })
+        .unwrap();
+        worker.greet().unwrap();
+        let patience = Patience {
+            silence: Some(Duration::from_secs(1)),
+            farewell: Duration::from_secs(1),
+        };
+        worker
+            .perform(&job(), patience, &Cancel::default(), &mut Deaf)
+            .unwrap_err()
+    }
+
+    #[test]
+    fn a_job_is_to_blame_for_what_its_reader_does_and_the_machine_for_the_rest() {
+        use FailureClass::{Content, Crashed, Environment};
+        let rows = [
+            // It hangs.
+            ("exec sleep 600", Crashed, "no sign of life"),
+            // It crashes.
+            ("kill -SEGV $$", Crashed, "crashed with signal 11"),
+            ("kill -FPE $$", Crashed, "crashed with signal 8"),
+            (
+                "echo memory allocation of 9 bytes failed >&2; echo skipping backtrace printing to avoid potential recursion >&2; kill -ABRT $$",
+                Crashed,
+                "gave up (out of memory, or an internal error); it said: memory allocation",
+            ),
+            // Somebody else ends it.
+            (
+                "kill -KILL $$",
+                Environment,
+                "was killed (by the system for memory, or by hand)",
+            ),
+            ("kill -TERM $$", Environment, "signal 15"),
+            ("kill -BUS $$", Environment, "crashed with signal"),
+            ("exit 1", Environment, "ended with code 1"),
+            // It says what is wrong.
+            (
+                "echo '{\"failed\":{\"class\":\"content\",\"reason\":\"no\"}}'; read end",
+                Content,
+                "no",
+            ),
+            (
+                "echo '{\"failed\":{\"class\":\"crashed\",\"reason\":\"panicked\"}}'; read end",
+                Crashed,
+                "panicked",
+            ),
+        ];
+        for (ending, class, words) in rows {
+            let error = failure(ending);
+            assert_eq!(error.class(), class, "{ending}: {error}");
+            assert!(error.reason().contains(words), "{ending}: {error}");
         }
     }
 }

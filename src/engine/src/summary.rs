@@ -157,9 +157,7 @@ impl Session<'_> {
             .any(|(source, files)| strict(*source) && files.iter().any(|f| f.failed.is_some()));
         let failed = |node: &crate::session::Node| match (&node.state, node.part) {
             // What is missing or broke on this machine is no fault of the file.
-            (State::Failed(f), Part::Item) => {
-                f.class != FailureClass::Content || strict(node.source)
-            }
+            (State::Failed(f), Part::Item) => !f.class.is_of_item() || strict(node.source),
             (State::Blocked(_), Part::Item) => strict(node.source),
             (state, _) => !state.is_done(),
         };

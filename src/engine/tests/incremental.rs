@@ -275,6 +275,28 @@ fn a_bad_file_is_reported_and_the_others_go_on() {
     );
 }
 
+/// A reader that panics costs its file, and is no verdict on the content: the next run tries again.
+#[test]
+fn a_file_at_which_the_stage_panics_is_left_out_and_tried_again() {
+    let mut toy = Toy::new(&FILES);
+    toy.write("odd.txt", "panic");
+    toy.toml = toy
+        .toml
+        .replace("path = \"corpus\"", "path = \"corpus\"\non_bad = \"warn\"");
+    let run = toy.run();
+    assert_eq!(run.summary.verdict, Verdict::Done);
+    assert_eq!(
+        run.failed,
+        ["read item odd.txt: the stage panicked: it holds `panic`"]
+    );
+    assert!(run.executed.contains(&"sum whole".to_owned()));
+    let again = toy.run();
+    assert_eq!(again.summary.verdict, Verdict::Done);
+    assert_eq!(strs(&again), [""; 0]);
+    assert_eq!(again.failed, run.failed);
+    assert!(again.summary.troubles.iter().all(|t| !t.remembered));
+}
+
 #[test]
 fn with_no_usable_file_the_run_fails_even_if_told_to_warn() {
     let mut toy = Toy::new(&[("bad.txt", "bad")]);

@@ -19,6 +19,7 @@ pub struct Input {
     /// Where each file lies. The engine has checked that it is there, has its length and, unless
     /// it checks itself ([`crate::Entry::self_checked`]), has its digest: of one that does, the
     /// stage compares the seal with [`Tree::seal`]. Never write to one.
+    #[serde(with = "crate::text::path_map")]
     pub paths: BTreeMap<String, PathBuf>,
     /// For a file of a source, its state when it was hashed: [`Input::open`] refuses another.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -9,6 +9,7 @@
 //! - [`Tree`]: an artifact, names → digests.
 //! - [`Stage`], [`Kind`], [`Part`], [`Port`]: what a stage declares and does.
 //! - [`Input`], [`Inputs`], [`Output`], [`Context`]: what it is given.
+//! - [`text`]: names of any bytes as text, and text that is safe to show.
 //! - [`worker`]: the same stages served by another process, over JSON lines.
 
 #![warn(missing_docs)]
@@ -21,6 +22,7 @@ mod input;
 mod output;
 mod params;
 mod stage;
+pub mod text;
 mod tree;
 pub mod worker;
 

@@ -70,7 +70,7 @@ impl ParamError {
 /// [`crate::Context::file`] under the parameter's name.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
-pub struct FileParam(pub PathBuf);
+pub struct FileParam(#[serde(with = "crate::text::path")] pub PathBuf);
 
 impl FileParam {
     /// The path as written.

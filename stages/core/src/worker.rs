@@ -21,9 +21,9 @@ use crate::{
 };
 
 /// Version of this protocol; both sides must agree.
-pub const PROTOCOL: u32 = 2;
+pub const PROTOCOL: u32 = 3;
 
-/// A piece of work.
+/// A piece of work. Paths are written as [`crate::text`] says, so that they may be of any bytes.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Job {
     /// Kind of the stage.
@@ -39,16 +39,20 @@ pub struct Job {
     /// The inputs, for the other parts.
     pub inputs: Inputs,
     /// The empty folder to write to.
+    #[serde(with = "crate::text::path")]
     pub out: PathBuf,
     /// See [`Context::scratch`].
+    #[serde(default, with = "crate::text::path_option")]
     pub scratch: Option<PathBuf>,
     /// See [`Context::run_dir`].
+    #[serde(default, with = "crate::text::path_option")]
     pub run_dir: Option<PathBuf>,
     /// See [`Context::road`].
     pub road: Option<Value>,
     /// See [`Context::previous`].
     pub previous: Option<Input>,
     /// See [`Context::file`].
+    #[serde(with = "crate::text::path_map")]
     pub files: BTreeMap<String, PathBuf>,
     /// See [`Context::threads`].
     pub threads: usize,
@@ -95,6 +99,7 @@ pub enum FromWorker {
         /// Steps done.
         step: u64,
         /// The folder.
+        #[serde(with = "crate::text::path")]
         dir: PathBuf,
         /// The artifact.
         tree: Tree,
@@ -118,6 +123,14 @@ pub enum FromWorker {
 }
 
 impl Job {
+    /// Bytes of all that it reads.
+    pub fn input_bytes(&self) -> u64 {
+        let ports = self.inputs.ports.values().flatten();
+        let items = self.item.iter().chain(ports);
+        let sizes = items.map(|item| item.input.tree.size());
+        sizes.fold(0, u64::saturating_add)
+    }
+
     /// Does the job with the kinds of `registry`; what the worker and the engine's own threads
     /// both call.
     ///
@@ -208,7 +221,7 @@ pub fn serve(
                 reason: error.reason(),
             },
             Err(payload) => FromWorker::Failed {
-                class: FailureClass::Content,
+                class: FailureClass::Crashed,
                 reason: format!(
                     "the reader of this format panicked: {}",
                     panic_text(&*payload)
@@ -450,8 +463,40 @@ mod tests {
         let replies = serve_lines(&two);
         assert_eq!(replies.len(), 2, "{replies:?}");
         assert!(
-            matches!(&replies[1], FromWorker::Failed { class: FailureClass::Content, reason } if reason.contains("as asked"))
+            matches!(&replies[1], FromWorker::Failed { class: FailureClass::Crashed, reason } if reason.contains("as asked"))
         );
+    }
+
+    #[test]
+    fn paths_of_any_bytes_pass_unchanged() {
+        use std::ffi::OsStr;
+        use std::os::unix::ffi::OsStrExt;
+        let dir = tempfile::tempdir().unwrap();
+        for name in [&b"caf\xE9"[..], b"caf\\xE9", b"a\nb\"", "é".as_bytes()] {
+            let odd = dir.path().join(OsStr::from_bytes(name));
+            fs::create_dir(&odd).unwrap();
+            let line = job(&odd, serde_json::json!({}));
+            let ToWorker::Job(mut job) = serde_json::from_str::<ToWorker>(&line).unwrap() else {
+                panic!("{line}");
+            };
+            assert_eq!(job.out, odd.join("out"));
+            job.scratch = Some(odd.clone());
+            job.run_dir = Some(odd.clone());
+            job.files = BTreeMap::from([("csv".into(), odd.clone())]);
+            let line = serde_json::to_string(&ToWorker::Job(&job)).unwrap();
+            assert!(!line.contains('\n'), "{line}");
+            let ToWorker::Job(again) = serde_json::from_str::<ToWorker>(&line).unwrap() else {
+                panic!("{line}");
+            };
+            assert_eq!(again.scratch, job.scratch);
+            assert_eq!(again.run_dir, job.run_dir);
+            assert_eq!(again.files, job.files);
+            let replies = serve_lines(&(line + "\n"));
+            assert!(
+                matches!(&replies[2], FromWorker::Done { .. }),
+                "{replies:?}"
+            );
+        }
     }
 
     #[test]

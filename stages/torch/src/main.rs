@@ -7,7 +7,8 @@ use std::io::{self, BufReader, Write};
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    let result = match std::env::args().nth(1).as_deref() {
+    let argument = std::env::args_os().nth(1);
+    let result = match argument.as_ref().map(|text| text.to_str()) {
         None => {
             pipeline_torch::start();
             stage_core::worker::serve(
@@ -17,7 +18,7 @@ fn main() -> ExitCode {
                 io::stdout(),
             )
         }
-        Some("doctor") => serde_json::to_string(&pipeline_torch::device::report())
+        Some(Some("doctor")) => serde_json::to_string(&pipeline_torch::device::report())
             .map_err(io::Error::from)
             .and_then(|report| writeln!(io::stdout(), "{report}")),
         Some(_) => {

@@ -3,6 +3,8 @@
 use std::fmt;
 use std::ops::Range;
 
+use stage_core::text::visible;
+
 /// A text that the user wrote, for pointing into.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Origin {
@@ -43,9 +45,11 @@ struct Place {
 
 impl Diagnostic {
     /// An error about the whole text.
+    ///
+    /// The message may repeat what was written, which may hold line breaks and worse.
     pub fn new(message: impl Into<String>) -> Self {
         Self {
-            message: message.into(),
+            message: visible(&message.into()).into_owned(),
             place: None,
             hint: None,
         }
@@ -79,7 +83,7 @@ impl Diagnostic {
     /// The same with what to do.
     #[must_use]
     pub fn hint(mut self, hint: impl Into<String>) -> Self {
-        self.hint = Some(hint.into());
+        self.hint = Some(visible(&hint.into()).into_owned());
         self
     }
 

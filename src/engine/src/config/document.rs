@@ -1,11 +1,10 @@
 //! From TOML text to tables with places: types and names, before anything is connected.
 
 use std::ops::Range;
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use serde_json::{Map, Value};
-use stage_core::{KindEntry, Registry, Stage};
+use stage_core::{KindEntry, Registry, Stage, text};
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
@@ -239,7 +238,7 @@ impl Reader<'_> {
         };
         for (key, value) in self.table(value, &format!("source `{}`", name.value))? {
             match key.get_ref().as_ref() {
-                "path" => source.path = Some(PathBuf::from(self.string(value, "path")?)),
+                "path" => source.path = Some(text::to_path(&self.string(value, "path")?)),
                 "include" => source.include = self.globs(value, "include")?,
                 "exclude" => source.exclude = self.globs(value, "exclude")?,
                 "on_bad" => {

@@ -184,7 +184,7 @@ impl Shop<'_> {
         let out = place.out().to_owned();
         let scratch = self.scratch(task)?;
         let job = self.job(task, out, scratch.as_ref())?;
-        let bytes = read_bytes(&job);
+        let bytes = job.input_bytes();
         let worked = Instant::now();
         let (tree, written) = self.do_job(task, &job, place.path())?;
         if let Some((path, sig)) = task.item.as_ref().and_then(|item| item.source.as_ref()) {
@@ -349,10 +349,7 @@ impl Shop<'_> {
                 silence: None,
                 farewell: Duration::from_secs(20),
             },
-            _ => Patience {
-                silence: Some(silence(job)),
-                farewell: Duration::from_millis(300),
-            },
+            _ => Patience::with_reader(job),
         };
         let mut attend = Attending {
             shop: self,
@@ -408,7 +405,7 @@ impl Shop<'_> {
             })
         };
         result.unwrap_or_else(|payload| {
-            Err(StageError::Environment(format!(
+            Err(StageError::Crashed(format!(
                 "the stage panicked: {}",
                 panic_text(&*payload)
             )))
@@ -472,22 +469,6 @@ fn failed(class: FailureClass, reason: &str) -> TaskResult {
         class,
         remembered: false,
     })
-}
-
-/// How long a reader of foreign bytes may say nothing: two minutes, and more for large files, at
-/// a rate that the slowest disk keeps.
-fn silence(job: &Job) -> Duration {
-    Duration::from_secs(120 + read_bytes(job) / 2_000_000)
-}
-
-fn read_bytes(job: &Job) -> u64 {
-    let ports = job.inputs.ports.values().flatten();
-    let trees = job
-        .item
-        .iter()
-        .chain(ports)
-        .map(|item| item.input.tree.size());
-    trees.fold(0, u64::saturating_add)
 }
 
 struct Attending<'a> {

@@ -17,7 +17,7 @@ use std::sync::mpsc::{Sender, channel};
 
 use globset::{GlobBuilder, GlobSet, GlobSetBuilder};
 use rayon::prelude::*;
-use stage_core::{Digest, KeyHasher};
+use stage_core::{Digest, KeyHasher, text};
 
 use crate::config::Source;
 use crate::fs::{Ctime, FileKind, Fs, Stat};
@@ -27,7 +27,7 @@ use walk::Walk;
 /// A file of a source.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Found {
-    /// Path relative to the source, with `/`; bytes that are not UTF-8 are shown as `\xHH`.
+    /// Path relative to the source, with `/`, as [`stage_core::text`] writes names of any bytes.
     pub name: String,
     /// Where it is.
     pub path: PathBuf,
@@ -459,22 +459,11 @@ fn lower(extension: &OsStr) -> String {
     extension.to_lowercase()
 }
 
-/// A name for people, after `prefix`; distinct bytes give distinct names.
+/// The name of a file, after `prefix`; see [`stage_core::text`].
 fn show(prefix: &str, name: &OsStr) -> String {
     let mut text = String::with_capacity(prefix.len() + name.len());
     text.push_str(prefix);
-    if let Some(plain) = name.to_str().filter(|name| !name.contains('\\')) {
-        text.push_str(plain);
-        return text;
-    }
-    let bytes = name.as_encoded_bytes();
-    for chunk in bytes.utf8_chunks() {
-        // A name that spells such an escape itself must not look like another.
-        text.push_str(&chunk.valid().replace("\\x", "\\x5Cx"));
-        for byte in chunk.invalid() {
-            text.push_str(&format!("\\x{byte:02X}"));
-        }
-    }
+    text::push_name(&mut text, name);
     text
 }
 

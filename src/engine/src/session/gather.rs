@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use stage_core::{Digest, FailureClass, Part, PortTakes};
+use stage_core::{Digest, Part, PortTakes};
 
 use super::{Node, NodeIndex, Session, State};
 use crate::config::{InputRef, NodeId, OnBad};
@@ -227,13 +227,13 @@ impl Session<'_> {
         Ok(())
     }
 
-    /// How many items of a source failed for another reason than their content: disk, memory, a
-    /// lost process. Trying again may succeed, so that no set is made without them.
+    /// How many items of a source failed for a reason that is not theirs: the disk, the machine's
+    /// memory. Trying again may succeed, so that no set is made without them.
     fn broken_items(&self, source: usize) -> usize {
         let broken = |node: &&Node| {
             node.part == Part::Item
                 && node.source == source
-                && matches!(&node.state, State::Failed(f) if f.class != FailureClass::Content)
+                && matches!(&node.state, State::Failed(f) if !f.class.is_of_item())
         };
         self.nodes.iter().filter(broken).count()
     }

@@ -36,7 +36,7 @@ const ITEMS: Port = Port {
 };
 
 /// Drops a first line that begins with `#` (a tag), and upper-cases the rest if told to. A text
-/// that holds `bad` cannot be used.
+/// that holds `bad` cannot be used; at one that holds `panic` the stage panics.
 #[derive(Debug, Default, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Read {
@@ -73,6 +73,7 @@ impl Stage for Read {
         if body.contains("bad") {
             return Err(StageError::content("it holds `bad`"));
         }
+        assert!(!body.contains("panic"), "it holds `panic`");
         out.identify(Digest::of(body.as_bytes()));
         let body = if self.upper {
             body.to_uppercase()

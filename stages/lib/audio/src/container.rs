@@ -1,4 +1,5 @@
-//! What demuxers leave unsaid: MP4 edit lists, and whether an Ogg stream ends.
+//! What demuxers leave unsaid: MP4 edit lists, whether an Ogg stream ends, and where a CAF data
+//! chunk of unknown length does.
 
 use std::io::{Read, Seek};
 
@@ -7,6 +8,41 @@ use crate::sniff::bytes_at;
 
 /// Atoms looked at before giving up; a file of ours has some tens.
 const MAX_ATOMS: usize = 4_096;
+
+/// Chunks looked at before giving up; a file of Apple's has some ten.
+const MAX_CHUNKS: usize = 4_096;
+
+/// Where the length of the data chunk stands in a CAF file that leaves it open, and the length.
+///
+/// A program that writes into a pipe cannot go back to fill it in. It leaves -1, and the chunk is
+/// the last and reaches to the end of the file (Apple Core Audio Format Specification, "Audio Data
+/// Chunk"). The demuxer would read on for ever.
+pub(crate) fn caf_open_length<R: Read + Seek>(
+    inner: &mut R,
+    start: u64,
+    end: u64,
+) -> Result<Option<(u64, [u8; 8])>> {
+    let mut at = start + 8;
+    for _ in 0..MAX_CHUNKS {
+        let head = bytes_at(inner, at, 12)?;
+        let Some((name, length)) = head.split_at_checked(4) else {
+            break;
+        };
+        let Ok(length) = length.try_into().map(i64::from_be_bytes) else {
+            break;
+        };
+        let data = at + 12;
+        match (name, u64::try_from(length)) {
+            (b"data", Err(_)) if length == -1 => {
+                let length = end.saturating_sub(data);
+                return Ok(Some((at + 4, length.to_be_bytes())));
+            }
+            (_, Ok(length)) if length <= end.saturating_sub(data) => at = data + length,
+            _ => break,
+        }
+    }
+    Ok(None)
+}
 
 /// The part of a track that an MP4 edit list plays, in ticks of the track.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

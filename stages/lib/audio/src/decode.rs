@@ -29,7 +29,7 @@ use symphonia::default::formats::{
     WavReader,
 };
 
-use crate::container::{Edit, mp4_edits, ogg_end};
+use crate::container::{Edit, caf_open_length, mp4_edits, ogg_end};
 use crate::end::End;
 use crate::error::{Error, Result};
 use crate::info::{AudioInfo, codec_name};
@@ -103,10 +103,11 @@ impl Decoder {
     pub fn new<R: Read + Seek + Send + Sync + 'static>(mut inner: R) -> Result<Self> {
         let found = sniff(&mut inner)?;
         let mut end = End::new(found.kind);
-        let mut edits = Vec::new();
+        let (mut edits, mut patch) = (Vec::new(), None);
         match found.kind {
             Kind::Ogg => end.cut = ogg_end(&mut inner, found.start, found.end)?,
             Kind::Mp4 => edits = mp4_edits(&mut inner, found.end)?,
+            Kind::Caf => patch = caf_open_length(&mut inner, found.start, found.end)?,
             Kind::Mpeg | Kind::Adts => {
                 let room = (found.end - found.start).min(16 * 1024);
                 end.tail = bytes_at(&mut inner, found.end - room, room as usize)?;
@@ -116,8 +117,9 @@ impl Decoder {
         // Bare frames have no index to seek in. Where they have no header either,
         // the demuxer would guess their number and trim by its guess.
         let seekable = !end.wants_last();
-        let (window, failure) = Window::new(inner, found.start, found.end, seekable)
+        let (mut window, failure) = Window::new(inner, found.start, found.end, seekable)
             .map_err(|e| Error::io("seek in", e))?;
+        window.patch = patch;
         let stream = MediaSourceStream::new(Box::new(window), MediaSourceStreamOptions::default());
         let format = guarded(|| open_format(found.kind, stream))
             .map_err(|message| Error::Panicked { at: 0.0, message })?

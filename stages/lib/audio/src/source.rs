@@ -40,6 +40,8 @@ pub(crate) struct Window<R> {
     at: u64,
     seekable: bool,
     failure: Failure,
+    /// Bytes to be read in place of those at this position of `inner`.
+    pub(crate) patch: Option<(u64, [u8; 8])>,
 }
 
 impl<R: Read + Seek> Window<R> {
@@ -60,6 +62,7 @@ impl<R: Read + Seek> Window<R> {
             at: start,
             seekable,
             failure: failure.clone(),
+            patch: None,
         };
         Ok((window, failure))
     }
@@ -70,6 +73,17 @@ impl<R: Read> Read for Window<R> {
         let left = usize::try_from(self.end.saturating_sub(self.at)).unwrap_or(usize::MAX);
         let wanted = buffer.len().min(left);
         let count = self.failure.keep(self.inner.read(&mut buffer[..wanted]))?;
+        if let Some((from, bytes)) = self.patch {
+            let patched = (from..).zip(bytes);
+            for (at, byte) in patched {
+                let place = at
+                    .checked_sub(self.at)
+                    .and_then(|n| usize::try_from(n).ok());
+                if let Some(slot) = place.and_then(|n| buffer[..count].get_mut(n)) {
+                    *slot = byte;
+                }
+            }
+        }
         self.at += count as u64;
         Ok(count)
     }
@@ -125,6 +139,21 @@ mod tests {
         assert_eq!(window.read(&mut [0; 4]).unwrap(), 0);
         assert_eq!(window.byte_len(), Some(4));
         assert!(failure.take().is_none());
+    }
+
+    #[test]
+    fn a_patch_is_read_in_place_of_what_is_there() {
+        let bytes = Cursor::new(b"0123456789abcdef".to_vec());
+        let (mut window, _) = Window::new(bytes, 2, 16, true).unwrap();
+        window.patch = Some((4, *b"ABCDEFGH"));
+        for _ in 0..2 {
+            let (mut pieces, mut piece) = (Vec::new(), [0; 3]);
+            while let n @ 1.. = window.read(&mut piece).unwrap() {
+                pieces.extend_from_slice(&piece[..n]);
+            }
+            assert_eq!(pieces, b"23ABCDEFGHcdef");
+            window.seek(SeekFrom::Start(0)).unwrap();
+        }
     }
 
     #[test]

@@ -371,9 +371,18 @@ fn place_group(notes: &mut [Played<'_>], group: &GraceGroup, previous: &[usize],
     let taken = wanted.min(room);
     let scale = if wanted > 0.0 { taken / wanted } else { 0.0 };
     let start = if delay { at } else { end - taken };
+    // Where each slot begins, in quarter notes.
+    let begins: Vec<f64> = lengths
+        .iter()
+        .scan(0.0, |at, length| {
+            let begin = *at;
+            *at += length;
+            Some(begin)
+        })
+        .collect();
     for (index, grace) in &graces {
         let slot = usize::from(grace.index).min(lengths.len().saturating_sub(1));
-        let before: f64 = lengths.iter().take(slot).sum();
+        let before = begins.get(slot).copied().unwrap_or(0.0);
         let length = lengths.get(slot).copied().unwrap_or(0.0);
         if let Some(n) = notes.get_mut(*index) {
             n.onset = start + before * quarter * scale;

@@ -15,6 +15,12 @@ pub const RATIO_FREE: u64 = 1 << 20;
 pub const MAX_NODES: u32 = 6_000_000;
 /// Deepest nesting of elements; MusicXML needs 10.
 pub const MAX_DEPTH: usize = 256;
+/// Most attributes of an element; MusicXML's have fewer than 50. The parser compares each with all
+/// others.
+pub const MAX_ATTRIBUTES: usize = 100;
+/// Most names that an XML document may declare for namespaces; MusicXML has 3. The parser copies
+/// those in force for every element that declares one.
+pub const MAX_NAMESPACES: usize = 16;
 /// Most notes of a score, as written and as performed.
 pub const MAX_NOTES: usize = 5_000_000;
 /// Most measures of a score as written.

@@ -252,14 +252,20 @@ impl<'a> Targets<'a> {
 
     /// By label; else the nearest one before, since exporters disagree on labels.
     fn segno(&self, label: &str, from: usize) -> Option<usize> {
-        let nearest = || self.all_segnos.iter().rev().copied().find(|&i| i <= from);
+        let nearest = || {
+            let before = self.all_segnos.partition_point(|&i| i <= from);
+            self.all_segnos.get(before.checked_sub(1)?).copied()
+        };
         self.segnos.get(label).copied().or_else(nearest)
     }
 
     /// By label, after the jump; else the nearest one after.
     fn coda(&self, label: &str, from: usize) -> Option<usize> {
         let labelled = self.codas.get(label).copied().filter(|&i| i > from);
-        let nearest = || self.all_codas.iter().copied().find(|&i| i > from);
+        let nearest = || {
+            let before = self.all_codas.partition_point(|&i| i <= from);
+            self.all_codas.get(before).copied()
+        };
         labelled.or_else(nearest)
     }
 }

@@ -1,9 +1,10 @@
 //! Bytes of a MusicXML document to text that is safe to parse.
 
 use std::borrow::Cow;
+use std::collections::BTreeSet;
 
 use crate::error::{Result, ScoreError};
-use crate::limits::{MAX_DEPTH, MAX_TEXT};
+use crate::limits::{MAX_ATTRIBUTES, MAX_DEPTH, MAX_NAMESPACES, MAX_TEXT};
 
 /// Bytes at the head in which the root element is looked for when sniffing;
 /// comments and the document type come before it.
@@ -26,7 +27,8 @@ pub(crate) fn looks_like(bytes: &[u8]) -> bool {
 ///
 /// # Errors
 /// Refuses invalid encodings, more than [`MAX_TEXT`] bytes, entity
-/// declarations, and nesting deeper than [`MAX_DEPTH`]. A plain document type,
+/// declarations, nesting deeper than [`MAX_DEPTH`], elements of more than
+/// [`MAX_ATTRIBUTES`], and more than [`MAX_NAMESPACES`]. A plain document type,
 /// which MusicXML files have, passes.
 pub(crate) fn decode(bytes: &[u8]) -> Result<Cow<'_, str>> {
     if bytes.len() as u64 > MAX_TEXT {
@@ -55,6 +57,8 @@ pub(crate) fn decode(bytes: &[u8]) -> Result<Cow<'_, str>> {
         return Err(ScoreError::Entities);
     }
     check_depth(&text)?;
+    check_attributes(&text)?;
+    check_namespaces(&text)?;
     Ok(text)
 }
 
@@ -115,16 +119,57 @@ fn check_depth(text: &str) -> Result<()> {
                 if !rest.get(..end).unwrap_or("").ends_with('/') {
                     depth += 1;
                 }
-                if depth > MAX_DEPTH {
-                    return Err(ScoreError::TooLarge {
-                        what: "nesting of elements",
-                        place: "MusicXML text".to_owned(),
-                        got: depth as u64,
-                        limit: MAX_DEPTH as u64,
-                    });
-                }
+                check("nesting of elements", depth, MAX_DEPTH)?;
             }
         }
     }
     Ok(())
+}
+
+/// Counts what may be attributes between one `<` and the next, where all attributes of an element
+/// lie: XML allows no `<` in their values. Each has an equals sign before a quote; text that holds
+/// such pairs counts too, which no real score minds.
+fn check_attributes(text: &str) -> Result<()> {
+    let mut count = 0;
+    let mut rest = text.as_bytes();
+    while let [byte, after @ ..] = rest {
+        rest = after;
+        match byte {
+            b'<' => count = 0,
+            b'=' => {
+                let blank = rest.iter().take_while(|b| b.is_ascii_whitespace()).count();
+                rest = rest.get(blank..).unwrap_or(&[]);
+                if let [b'"' | b'\'', ..] = rest {
+                    count += 1;
+                    check("number of attributes of an element", count, MAX_ATTRIBUTES)?;
+                }
+            }
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+/// Counts the names after `xmlns`, wherever that stands.
+fn check_namespaces(text: &str) -> Result<()> {
+    let mut names = BTreeSet::new();
+    for (at, declaration) in text.match_indices("xmlns") {
+        let name = text.get(at + declaration.len()..).unwrap_or("");
+        let end = name.find(|c: char| c == '=' || c.is_ascii_whitespace());
+        names.insert(name.get(..end.unwrap_or(name.len())).unwrap_or(""));
+        check("number of namespaces", names.len(), MAX_NAMESPACES)?;
+    }
+    Ok(())
+}
+
+fn check(what: &'static str, got: usize, limit: usize) -> Result<()> {
+    if got <= limit {
+        return Ok(());
+    }
+    Err(ScoreError::TooLarge {
+        what,
+        place: "MusicXML text".to_owned(),
+        got: got as u64,
+        limit: limit as u64,
+    })
 }

@@ -69,6 +69,46 @@ fn deep_nesting_is_refused() {
     ));
 }
 
+/// What makes the parser's work grow with the square is refused before it begins.
+#[test]
+fn many_attributes_and_namespaces_are_refused() {
+    let attributes = |count: usize, quote: &str| {
+        let each = (0..count).map(|i| format!(" a{i} =\n{quote}x>{quote}"));
+        each.collect::<String>()
+    };
+    let namespaces = |count: usize| {
+        let each = (0..count).map(|i| format!("<a xmlns:n{i}=\"x\"/>"));
+        each.collect::<String>()
+    };
+    let rows = [
+        (format!("<a{}/>", attributes(100, "'")), None),
+        (
+            format!("<a{}/>", attributes(101, "\"")),
+            Some("number of attributes of an element"),
+        ),
+        // What stands around does not hide it.
+        (
+            format!(
+                "<!-- <b c=\" --><![CDATA[<d e=']]><a{}/>",
+                attributes(300_000, "\"")
+            ),
+            Some("number of attributes of an element"),
+        ),
+        (format!("<words>{}</words>", "=".repeat(1000)), None),
+        ("<a xmlns:x=\"y\"/>".repeat(1000), None),
+        (namespaces(16), None),
+        (namespaces(17), Some("number of namespaces")),
+    ];
+    for (content, refused) in rows {
+        let got = read(one_part(&measure(1, &content)).as_bytes());
+        match (got, refused) {
+            (Ok(_), None) => {}
+            (Err(ScoreError::TooLarge { what, .. }), Some(expected)) => assert_eq!(what, expected),
+            (got, _) => panic!("{:?}: {:?}", content.get(..80), got.err()),
+        }
+    }
+}
+
 #[test]
 fn zip_bombs_are_refused() {
     let spaces = vec![b' '; 8 << 20];
