@@ -204,6 +204,9 @@ impl Case<'_> {
             }
         };
         self.story.push(format!("{harm:?} {}", path.display()));
+        if matches!(harm, Harm::Replaced | Harm::Link | Harm::Pipe) {
+            self.foreign.push(path.clone());
+        }
         self.harmed.push(Harmed {
             may_refuse: may_refuse(class, harm),
             path,
@@ -211,7 +214,7 @@ impl Case<'_> {
     }
 
     /// Does it; false if that would change nothing.
-    fn apply(&self, harm: Harm, path: &Path, all: &[PathBuf], rng: &mut ChaCha8Rng) -> bool {
+    fn apply(&mut self, harm: Harm, path: &Path, all: &[PathBuf], rng: &mut ChaCha8Rng) -> bool {
         let full = self.place().join(path);
         let is_dir = full.is_dir();
         let length = fs::metadata(&full).unwrap().len();
@@ -268,16 +271,13 @@ impl Case<'_> {
                 copy(&older, &full);
             }
             _ => {
-                let beside = if is_dir {
-                    full
-                } else {
-                    full.parent().unwrap().to_owned()
-                };
                 if path.starts_with("out") {
                     return false;
                 }
-                let stray =
-                    beside.join(["stray", "00", ".stray\n\u{1b}[31m"][rng.random_range(0..3)]);
+                let beside = if is_dir { path } else { path.parent().unwrap() };
+                let name = ["stray", "00", ".stray\n\u{1b}[31m"][rng.random_range(0..3)];
+                let stray = self.place().join(beside).join(name);
+                self.foreign.push(beside.join(name));
                 if rng.random() {
                     fs::write(stray, "foreign").unwrap();
                 } else {
@@ -306,7 +306,7 @@ impl Case<'_> {
     }
 
     /// Swaps with another of the same class, of the same length if there is one.
-    fn swap(&self, path: &Path, all: &[PathBuf], rng: &mut ChaCha8Rng) -> bool {
+    fn swap(&mut self, path: &Path, all: &[PathBuf], rng: &mut ChaCha8Rng) -> bool {
         let place = self.place();
         let size =
             |path: &Path| fs::metadata(place.join(path)).map(|meta| (meta.is_dir(), meta.len()));
@@ -330,6 +330,10 @@ impl Case<'_> {
             return false;
         }
         let other = others[rng.random_range(0..others.len())];
+        self.story.push(format!("{} and", other.display()));
+        if other.parent() != path.parent() || own.0 {
+            self.foreign.extend([path.to_owned(), other.clone()]);
+        }
         let aside = self.outside().join("aside");
         fs::rename(place.join(path), &aside).unwrap();
         fs::rename(place.join(other), place.join(path)).unwrap();

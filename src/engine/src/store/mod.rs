@@ -30,6 +30,7 @@ mod living;
 mod mend;
 mod objects;
 mod open;
+mod publish;
 mod record;
 mod rewrite;
 mod row;

@@ -36,6 +36,7 @@ use log::Log;
 #[derive(Debug, Clone)]
 pub struct SimFs {
     syncs_whole: bool,
+    links: bool,
     state: Arc<Mutex<State>>,
 }
 
@@ -71,6 +72,7 @@ impl SimFs {
         };
         Ok(Self {
             syncs_whole: true,
+            links: true,
             state: Arc::new(Mutex::new(state)),
         })
     }
@@ -80,6 +82,15 @@ impl SimFs {
     pub fn without_sync_fs(self) -> Self {
         Self {
             syncs_whole: false,
+            ..self
+        }
+    }
+
+    /// The same disk without hard links and without a rename that replaces nothing.
+    #[must_use]
+    pub fn without_links(self) -> Self {
+        Self {
+            links: false,
             ..self
         }
     }
@@ -200,11 +211,18 @@ impl Fs for SimFs {
     }
 
     fn rename_new(&self, from: &Path, to: &Path) -> io::Result<()> {
+        if !self.links {
+            self.enter(Call::Rename, from)?;
+            return Err(io::ErrorKind::Unsupported.into());
+        }
         self.renamed(from, to, || RealFs.rename_new(from, to))
     }
 
     fn hard_link(&self, from: &Path, to: &Path) -> io::Result<()> {
         self.change(Call::Link, to, "link", |log| {
+            if !self.links {
+                return Err(io::ErrorKind::PermissionDenied.into());
+            }
             log.meet(from);
             RealFs.hard_link(from, to)?;
             log.linked(from, to);
