@@ -90,6 +90,7 @@ const HARMS: [(Harm, u32); 14] = [
 /// Something that was harmed.
 #[derive(Debug, Clone)]
 pub(crate) struct Harmed {
+    pub(crate) class: Class,
     /// From the project's folder.
     pub(crate) path: PathBuf,
     /// Whether a command may say that this is in its way and end with an error. Elsewhere the
@@ -208,6 +209,7 @@ impl Case<'_> {
             self.foreign.push(path.clone());
         }
         self.harmed.push(Harmed {
+            class,
             may_refuse: may_refuse(class, harm),
             path,
         });

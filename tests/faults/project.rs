@@ -12,7 +12,7 @@ use rustix::process::Signal;
 use serde_json::Value;
 
 use super::common::{repository, wav};
-use super::harm::Harmed;
+use super::harm::{Class, Harmed};
 use super::process::{Ran, Running};
 
 /// Name of a file → hash of its content, or what stands there instead of a file.
@@ -78,6 +78,8 @@ pub(crate) struct Project {
     pub(crate) out: Files,
     /// What lies there besides, of runs with other parameters.
     besides: Files,
+    /// The same of a prediction from the model alone, in a folder without a pipeline.toml.
+    pub(crate) alone: Files,
     exports: BTreeMap<&'static str, Files>,
     /// Key → the artifact, for each action of the clean build.
     records: BTreeMap<String, Value>,
@@ -111,6 +113,7 @@ impl Project {
             whole: Duration::from_secs(60),
             out: Files::new(),
             besides: Files::new(),
+            alone: Files::new(),
             exports: BTreeMap::new(),
             records: BTreeMap::new(),
             dir,
@@ -132,6 +135,16 @@ impl Project {
             project.exports.insert(stage, files(&to));
         }
         project.keep(&place, State::Clean);
+        if project.torch {
+            let alone = project.dir.path().join("alone");
+            fs::create_dir(&alone).unwrap();
+            let args = project.predict_alone();
+            let args: Vec<&str> = args.iter().map(String::as_str).collect();
+            project
+                .run_in(&alone, &args)
+                .succeeds("from the model alone");
+            project.alone = files(&alone.join("out"));
+        }
 
         let mut other = project.plain();
         let change = ["featurize.window=hamming", "train.seed=1"];
@@ -206,6 +219,17 @@ impl Project {
     pub(crate) fn plain(&self) -> Vec<&str> {
         let stage = if self.torch { "predict" } else { "dataset" };
         vec!["run", stage, "--quiet", "--prompt", self.prompt()]
+    }
+
+    /// The words of a prediction from the model of the clean build.
+    pub(crate) fn predict_alone(&self) -> Vec<String> {
+        let model = self.state(State::Clean).join("out/train/model.safetensors");
+        let words = ["run", "predict", "--quiet", "--frames", "40", "--model"];
+        let words = words.into_iter().chain([model.to_str().unwrap()]);
+        words
+            .chain(["--prompt", self.prompt()])
+            .map(str::to_owned)
+            .collect()
     }
 
     pub(crate) fn repair(&self) -> Vec<&str> {
@@ -328,8 +352,14 @@ impl<'a> Case<'a> {
         let mut refused = self.ask(&project.plain());
         self.check_out("after the plain run");
         let lost = self.check_exports();
+        let holds_records = |h: &Harmed| matches!(h.class, Class::Commit | Class::Folder);
+        let records_lost = self.harmed.iter().any(holds_records);
         refused |= self.ask(&project.repair());
         refused |= self.ask(&["verify"]);
+        if records_lost {
+            // The work is done again whose record was damaged.
+            self.run(&project.plain()).succeeds("after repair");
+        }
         self.check_done("after repair");
         refused |= self.ask(&COLLECT);
         self.check_done("after gc");

@@ -1,6 +1,6 @@
 //! Signals at random times: SIGKILL, SIGTERM, SIGINT, or SIGSTOP and then SIGKILL, to the process
 //! or to its group, while it runs the stages, predicts, repairs damage, collects, verifies or
-//! exports; up to three times in a row.
+//! exports; up to three times in a row. `status` answers while the process is stopped.
 //!
 //! *Passing*: no command hangs or crashes, and everything holds that holds after damage
 //! ([`super::damage`]). A second export into the same folder leaves nothing of the first there.
@@ -31,6 +31,8 @@ enum Command {
     First,
     /// A run with another seed for the prediction.
     Predict,
+    /// A prediction from a model alone, without a pipeline.toml.
+    Alone,
     /// The repair of damage.
     Repair,
     Gc,
@@ -38,11 +40,13 @@ enum Command {
     Export,
 }
 
-const COMMANDS: [Command; 10] = [
+const COMMANDS: [Command; 12] = [
+    Command::First,
     Command::First,
     Command::First,
     Command::First,
     Command::Predict,
+    Command::Alone,
     Command::Repair,
     Command::Repair,
     Command::Gc,
@@ -73,11 +77,14 @@ fn case(project: &Project, seed: u64) -> (Command, bool) {
     let mut rng = ROW.rng(seed);
     let command = COMMANDS[rng.random_range(0..COMMANDS.len())];
     let state = match command {
-        Command::First => None,
+        Command::First | Command::Alone => None,
         Command::Predict => Some(State::Clean),
         _ => Some(State::Whole),
     };
     let mut case = Case::new(project, state);
+    if command == Command::Alone {
+        return (command, alone(&mut case, &mut rng));
+    }
     if command == Command::Repair {
         for _ in 0..rng.random_range(1..4) {
             let class = [Class::Object, Class::Object, Class::Commit][rng.random_range(0..3)];
@@ -89,7 +96,7 @@ fn case(project: &Project, seed: u64) -> (Command, bool) {
     let stage = stages[rng.random_range(0..stages.len())];
     let export = project.export(stage, exported.to_str().unwrap());
     let (args, usual) = match command {
-        Command::First => (project.plain(), project.whole),
+        Command::First | Command::Alone => (project.plain(), project.whole),
         Command::Predict => {
             let mut args = project.plain();
             args.extend(ANOTHER_SEED);
@@ -125,6 +132,21 @@ fn case(project: &Project, seed: u64) -> (Command, bool) {
     (command, ended)
 }
 
+/// Interrupts a prediction from a model alone; the next gives the same files.
+fn alone(case: &mut Case<'_>, rng: &mut ChaCha8Rng) -> bool {
+    let project = case.project;
+    if !project.torch {
+        return true;
+    }
+    std::fs::remove_file(case.place().join("pipeline.toml")).unwrap();
+    let args = project.predict_alone();
+    let args: Vec<&str> = args.iter().map(String::as_str).collect();
+    let ended = interrupt(case, &args, project.whole / 4, rng);
+    case.run(&args).succeeds("after the signal");
+    assert_eq!(files(&case.place().join("out")), project.alone, "out/");
+    ended
+}
+
 /// How long the commands take that make nothing.
 const SHORT: Duration = Duration::from_millis(60);
 
@@ -135,21 +157,24 @@ fn interrupt(case: &mut Case<'_>, args: &[&str], usual: Duration, rng: &mut ChaC
     let running = case.start(args);
     let wait = usual.mul_f64(rng.random_range(0.0..1.1));
     std::thread::sleep(wait);
-    let signal = match kind {
-        0..4 => Signal::KILL,
-        4 => Signal::TERM,
-        5 => Signal::INT,
+    let (name, signal) = match kind {
+        0..4 => ("SIGKILL", Signal::KILL),
+        4 => ("SIGTERM", Signal::TERM),
+        5 => ("SIGINT", Signal::INT),
         _ => {
             running.send(Signal::STOP, group);
-            std::thread::sleep(Duration::from_millis(rng.random_range(0..50)));
-            Signal::KILL
+            if rng.random() {
+                // A process that is stopped keeps its locks.
+                case.run(&["status"]);
+            }
+            ("SIGSTOP, SIGKILL", Signal::KILL)
         }
     };
     running.send(signal, group);
     let ran = case.finish(running);
     let whom = if group { "group" } else { "process" };
     case.story.push(format!(
-        "{signal:?} to the {whom} of `{}` after {wait:.3?} ({})",
+        "{name} to the {whom} of `{}` after {wait:.3?} ({})",
         ran.words, ran.code
     ));
     ran.code == 0
