@@ -191,7 +191,11 @@ impl Case<'_> {
     /// Harms something of this class, if there is any.
     pub(crate) fn harm_class(&mut self, class: Class, rng: &mut ChaCha8Rng) {
         let place = self.place();
-        let all = paths(&place, class, &self.project.out);
+        let mut all = paths(&place, class, &self.project.out);
+        // What was harmed stays as it is, so that each harm does what it says.
+        let touches =
+            |path: &Path, other: &Path| path.starts_with(other) || other.starts_with(path);
+        all.retain(|path| !self.harmed.iter().any(|harmed| touches(path, &harmed.path)));
         if all.is_empty() {
             return;
         }
@@ -256,7 +260,7 @@ impl Case<'_> {
             }
             Harm::Unreadable => {
                 // The superuser reads it all the same.
-                fs::set_permissions(&full, fs::Permissions::from_mode(0)).unwrap();
+                fs::set_permissions(&full, fs::Permissions::from_mode(0o000)).unwrap();
             }
             Harm::Swapped => return self.swap(path, all, rng),
             Harm::Older => {
@@ -299,7 +303,7 @@ impl Case<'_> {
             1 => outside.join(if is_dir { "folder" } else { "file" }),
             _ => {
                 let moved = outside.join(format!("moved-{}", self.harmed.len()));
-                copy(full, &moved);
+                fs::rename(full, &moved).unwrap();
                 moved
             }
         };

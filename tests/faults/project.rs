@@ -4,6 +4,7 @@ use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io::ErrorKind;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
@@ -463,7 +464,13 @@ impl Drop for Case<'_> {
             if std::env::var_os("PIPELINE_BATTERY_CASE").is_some() {
                 self.dir.disable_cleanup(true);
                 eprintln!("the folder of the case: {}", self.dir.path().display());
+                return;
             }
+        }
+        for harmed in &self.harmed {
+            // So that it can be removed. It may be gone by now.
+            let readable = fs::Permissions::from_mode(0o755);
+            let _ = fs::set_permissions(self.place().join(&harmed.path), readable);
         }
     }
 }
@@ -516,8 +523,9 @@ fn collect(dir: &Path, prefix: &str, all: &mut Files) {
         match fs::metadata(&path) {
             Ok(meta) if meta.is_dir() => collect(&path, &format!("{name}/"), all),
             Ok(meta) if meta.is_file() => {
-                let bytes = fs::read(&path).unwrap();
-                all.insert(name, blake3::hash(&bytes).to_hex()[..16].to_owned());
+                let hash =
+                    fs::read(&path).map(|bytes| blake3::hash(&bytes).to_hex()[..16].to_owned());
+                all.insert(name, hash.unwrap_or_else(|error| error.to_string()));
             }
             Ok(_) => _ = all.insert(name, "no file".to_owned()),
             Err(error) => _ = all.insert(name, error.to_string()),
