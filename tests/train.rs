@@ -1,7 +1,7 @@
 //! Training and prediction through the executables, on a few seconds of tones.
 //!
 //! They need `pipeline-torch` beside `pipeline`; without it (a build without libtorch) they say so
-//! and pass. `PIPELINE_KILLS` sets how often they are killed.
+//! and pass.
 
 #![allow(clippy::unwrap_used, clippy::print_stderr, reason = "for tests")]
 
@@ -11,9 +11,8 @@ use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::Instant;
 
-use common::{Place, Said, kills, wav};
+use common::{Place, Said, wav};
 
 /// See [`Place::trainable`].
 fn place() -> Option<Place> {
@@ -206,30 +205,6 @@ fn a_model_and_a_prompt_are_enough() {
 }
 
 #[test]
-fn a_killed_training_goes_on_and_gives_the_same_model() {
-    let Some(undisturbed) = place() else { return };
-    let model = |place: &Place| fs::read(place.path("out/train/model.safetensors")).unwrap();
-    let steps = [
-        "run",
-        "train",
-        "--quiet",
-        "--set",
-        "train.max_steps=60",
-        "--set",
-        "train.save_every=5",
-    ];
-    let started = Instant::now();
-    undisturbed.run(&steps).expect(0);
-    for (seed, wait) in kills(2, started.elapsed()) {
-        let Some(place) = place() else { return };
-        place.json("dataset").expect(0);
-        place.kill(&steps, wait);
-        place.run(&steps).expect(0);
-        assert!(model(&place) == model(&undisturbed), "seed {seed}");
-    }
-}
-
-#[test]
 fn a_raised_budget_goes_on_where_the_training_ended() {
     let (Some(raised), Some(straight)) = (place(), place()) else {
         return;
@@ -254,32 +229,6 @@ fn a_raised_budget_goes_on_where_the_training_ended() {
     let text = said.out.clone() + &said.err;
     assert!(!text.contains("goes on"), "{text}");
     assert!(model(&raised) == model(&straight));
-}
-
-#[test]
-fn a_killed_prediction_gives_the_same_sound_when_run_again() {
-    let Some(trained) = place() else { return };
-    trained.json("train").expect(0);
-    let place = || {
-        let place = Place::new();
-        for name in ["out/train/model.safetensors", "prompt.mid"] {
-            let to = place.path(Path::new(name).file_name().unwrap().to_str().unwrap());
-            fs::copy(trained.path(name), to).unwrap();
-        }
-        place
-    };
-    let args = "run predict --model model.safetensors --prompt prompt.mid --seconds 20 --quiet";
-    let args: Vec<_> = args.split(' ').collect();
-    let undisturbed = place();
-    let started = Instant::now();
-    undisturbed.run(&args).expect(0);
-    let sound = |place: &Place| fs::read(&sounds(place, "wav")[0]).unwrap();
-    for (seed, wait) in kills(2, started.elapsed()) {
-        let place = place();
-        place.kill(&args, wait);
-        place.run(&args).expect(0);
-        assert!(sound(&place) == sound(&undisturbed), "seed {seed}");
-    }
 }
 
 #[test]

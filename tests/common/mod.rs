@@ -10,8 +10,7 @@
 use std::ffi::OsStr;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
-use std::time::Duration;
+use std::process::{Command, Output};
 
 use serde_json::Value;
 
@@ -174,19 +173,6 @@ impl Place {
         said(&self.command(args).output().unwrap())
     }
 
-    /// Runs, and kills with the signal that nothing can catch after `wait`.
-    pub fn kill(&self, args: &[&str], wait: Duration) {
-        let mut child = self
-            .command(args)
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
-        std::thread::sleep(wait);
-        child.kill().unwrap();
-        child.wait().unwrap();
-    }
-
     /// Runs up to a stage and gives its events.
     pub fn json(&self, stage: &str) -> Said {
         self.run(&["run", stage, "--json"])
@@ -199,17 +185,6 @@ fn said(output: &Output) -> Said {
         out: String::from_utf8_lossy(&output.stdout).into_owned(),
         err: String::from_utf8_lossy(&output.stderr).into_owned(),
     }
-}
-
-/// Moments of `whole` at which to kill, as many as `PIPELINE_KILLS` says or else `usual`, with the
-/// seed of each.
-pub fn kills(usual: u64, whole: Duration) -> impl Iterator<Item = (u64, Duration)> {
-    let count = std::env::var("PIPELINE_KILLS").ok();
-    let count = count.and_then(|n| n.parse().ok()).unwrap_or(usual);
-    (0..count).map(move |seed| {
-        let share = f64::from(stage_core::derive_seed(seed, &["kill"])[0]) / 255.0;
-        (seed, whole.mul_f64(share))
-    })
 }
 
 /// One second of a tone as a 16-bit mono WAV file, with a comment chunk that players ignore.

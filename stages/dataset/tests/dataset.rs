@@ -42,6 +42,7 @@ fn input(path: PathBuf, name: &str) -> Input {
     Input {
         tree: Tree::single(name, Digest::of(&bytes), bytes.len() as u64),
         paths: BTreeMap::from([(name.to_owned(), path)]),
+        state: None,
     }
 }
 
@@ -96,6 +97,7 @@ impl Bench {
         Input {
             tree,
             paths: BTreeMap::from([(SEGMENT.to_owned(), folder.join(SEGMENT))]),
+            state: None,
         }
     }
 

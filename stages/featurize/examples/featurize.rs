@@ -26,6 +26,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let input = Input {
         tree: Tree::single(PCM, digest, size),
         paths,
+        state: None,
     };
     let item = ItemInput {
         source: digest,

@@ -54,6 +54,7 @@ fn map(stage: &Featurize, dir: &Path, wav: &Path) -> Result<PathBuf, StageError>
     let input = Input {
         tree: Tree::single(PCM, digest, 0),
         paths,
+        state: None,
     };
     let item = ItemInput {
         source: digest,
@@ -62,7 +63,7 @@ fn map(stage: &Featurize, dir: &Path, wav: &Path) -> Result<PathBuf, StageError>
     };
     let mut out = Output::new(&home);
     stage.map(&item, &mut out, &Context::silent())?;
-    let (tree, _) = out.seal()?;
+    out.seal()?;
     Ok(home.join(SHARD))
 }
 

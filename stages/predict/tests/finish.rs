@@ -115,6 +115,7 @@ impl Scene {
             input: Input {
                 tree: Tree::default(),
                 paths,
+                state: None,
             },
         };
         let inputs = Inputs {

@@ -183,7 +183,8 @@ pub trait Fs: Send + Sync + fmt::Debug {
     fn create_dir(&self, path: &Path) -> io::Result<()>;
     /// Renames, replacing a file at `to`.
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
-    /// Renames, failing with `AlreadyExists` if there is something at `to`.
+    /// Renames, failing with `AlreadyExists` if there is something at `to`, and with `Unsupported`
+    /// where the file system has no way to do this in one step.
     fn rename_new(&self, from: &Path, to: &Path) -> io::Result<()>;
     /// Gives a file another name, failing with `AlreadyExists` if there is something at `to`.
     fn hard_link(&self, from: &Path, to: &Path) -> io::Result<()>;

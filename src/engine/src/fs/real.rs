@@ -145,8 +145,16 @@ impl Fs for RealFs {
             Ok(()) => Ok(()),
             // Older network file systems cannot; a hard link is as exclusive.
             Err(Errno::INVAL | Errno::NOSYS | Errno::NOTSUP) => {
-                fs::hard_link(from, to)?;
-                fs::remove_file(from)
+                match rustix::fs::link(from, to) {
+                    // What `link` gives where there are no hard links depends on the system.
+                    Err(Errno::PERM | Errno::INVAL | Errno::NOSYS | Errno::NOTSUP) => {
+                        Err(io::ErrorKind::Unsupported.into())
+                    }
+                    linked => {
+                        linked?;
+                        fs::remove_file(from)
+                    }
+                }
             }
             Err(error) => Err(error.into()),
         }

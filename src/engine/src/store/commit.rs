@@ -273,7 +273,7 @@ fn give_name(inner: &Inner, temporary: &Path) -> Result<Ulid> {
     loop {
         let name = inner.clock.next();
         let path = inner.layout.commits.join(name.to_string());
-        match inner.fs.rename_new(temporary, &path) {
+        match super::publish::publish(&*inner.fs, &inner.layout, temporary, &path) {
             Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {}
             renamed => {
                 return renamed

@@ -10,6 +10,7 @@
 //!   scratch/KEY/  what a stopped action left to go on from
 //!   tmp/ trash/   on the way in; on the way out
 //!   gate.lock     shared by those who begin to use something, closed by collections  ([`gate`])
+//!   names.lock    held while a file gets its name, where there are no hard links  ([`publish`])
 //!   index.db      SQLite, folded from the commits                            ([`index`], [`fold`])
 //! ```
 //!
@@ -31,6 +32,7 @@ mod lock;
 mod mend;
 mod objects;
 mod open;
+mod publish;
 mod record;
 mod rewrite;
 mod row;

@@ -14,6 +14,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use stage_core::{Digest, Entry, Input, SEALED_MODE, Tree};
 
 use super::error::{Result, StoreError, Warning};
+use super::publish::publish;
 use super::{Layout, Ulid};
 use crate::fs::{self, FileKind, Fs, Handle};
 
@@ -105,7 +106,7 @@ impl Objects {
         let to = self.path(digest);
         let mut warning = None;
         loop {
-            match self.fs.rename_new(from, &to) {
+            match publish(&*self.fs, &self.layout, from, &to) {
                 Ok(()) => break,
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {
                     // Its folder is made with its first object; or `from` is gone.

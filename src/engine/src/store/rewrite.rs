@@ -12,6 +12,7 @@ use stage_core::Digest;
 use super::error::{Result, StoreError};
 use super::fold::{At, IfUnreadable};
 use super::gate::Closed;
+use super::publish::publish;
 use super::record::Record;
 use super::{Inner, Ulid, wire};
 use crate::fs;
@@ -122,7 +123,7 @@ impl Inner {
                 .map_err(|error| StoreError::io("encode", &path)(std::io::Error::other(error)))?;
             let temporary = self.lease()?.tmp_path();
             let written = fs::write_new(&*self.fs, &temporary, &bytes)
-                .and_then(|()| self.fs.rename_new(&temporary, &path));
+                .and_then(|()| publish(&*self.fs, &self.layout, &temporary, &path));
             if let Err(error) = written {
                 // Best effort: what stays is swept after this process.
                 let _ = self.fs.remove_file(&temporary);

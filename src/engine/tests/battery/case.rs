@@ -25,7 +25,7 @@ pub(crate) struct Row {
 /// One row at a time has the machine.
 static TURN: Mutex<()> = Mutex::new(());
 
-/// Failures that are shown; more say nothing new.
+/// Failures of a share that are shown; more say nothing new.
 const SHOWN: usize = 5;
 
 impl Row {
@@ -44,13 +44,13 @@ impl Row {
         ChaCha8Rng::from_seed(derive_seed(case, &[self.name]))
     }
 
-    /// Runs `case` for every seed of the share, or for the one in `PIPELINE_BATTERY_CASE`, on all
-    /// cores. `tally` is asked afterwards what there is to tell.
+    /// Runs `case` for every seed of the share, or for those in `PIPELINE_BATTERY_CASE` (`7` or
+    /// `200..400`), on all cores. `tally` is asked afterwards what there is to tell.
     pub(crate) fn run<T: Display>(&self, case: impl Fn(u64) + Sync, tally: impl FnOnce() -> T) {
         let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
-        let one = std::env::var("PIPELINE_BATTERY_CASE").ok();
-        let one: Option<u64> = one.map(|n| n.parse().expect("PIPELINE_BATTERY_CASE is a number"));
-        let (from, to) = one.map_or_else(|| (0, self.cases()), |n| (n, n + 1));
+        let named = named();
+        let shown = if named.is_some() { usize::MAX } else { SHOWN };
+        let (from, to) = named.unwrap_or_else(|| (0, self.cases()));
         let begun = Instant::now();
         let next = AtomicU64::new(from);
         let failures = Mutex::new(Vec::new());
@@ -60,7 +60,7 @@ impl Row {
                 scope.spawn(|| {
                     loop {
                         let seed = next.fetch_add(1, Ordering::Relaxed);
-                        if seed >= to || failures.lock().unwrap().len() >= SHOWN {
+                        if seed >= to || failures.lock().unwrap().len() >= shown {
                             return;
                         }
                         if let Err(panic) = catch_unwind(AssertUnwindSafe(|| case(seed))) {
@@ -75,8 +75,10 @@ impl Row {
         for (seed, text) in &failures {
             eprintln!(
                 "battery {name}, case {seed}: {text}\n  again: PIPELINE_BATTERY_CASE={seed} cargo \
-                 test -p engine --test battery {name}:: -- --nocapture",
-                name = self.name
+                 test -p {package} --test {test} {name}:: -- --nocapture",
+                name = self.name,
+                package = env!("CARGO_PKG_NAME"),
+                test = env!("CARGO_CRATE_NAME"),
             );
         }
         assert!(
@@ -93,6 +95,19 @@ impl Row {
             tally()
         );
     }
+}
+
+/// The cases that `PIPELINE_BATTERY_CASE` names, from the first to one after the last.
+fn named() -> Option<(u64, u64)> {
+    let text = std::env::var("PIPELINE_BATTERY_CASE").ok()?;
+    let number = |text: &str| {
+        let number = text.parse();
+        number.expect("PIPELINE_BATTERY_CASE is a case, as in `7`, or a range, as in `200..400`")
+    };
+    Some(match text.split_once("..") {
+        Some((from, to)) => (number(from), number(to)),
+        None => (number(&text), number(&text) + 1),
+    })
 }
 
 fn message(panic: &(dyn Any + Send)) -> String {

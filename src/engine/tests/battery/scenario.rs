@@ -51,7 +51,7 @@ pub(crate) struct Scenario {
     pub(crate) before_index: Snapshot,
     /// Whether an object that is referred to was damaged or lost before.
     pub(crate) damaged: bool,
-    pub(crate) sync_fs: bool,
+    pub(crate) disk: Disk,
     /// A run of the same world into an empty cache.
     pub(crate) clean: Run,
     /// Its work by key: `stage part item`.
@@ -64,6 +64,17 @@ enum Harm {
     None,
     Lost,
     Flipped,
+}
+
+/// What the disk can do.
+#[derive(Clone, Copy, PartialEq)]
+pub(crate) enum Disk {
+    /// Sync as a whole.
+    Whole,
+    /// Sync file by file.
+    Singly,
+    /// The latter, without hard links and without a rename that replaces nothing.
+    WithoutLinks,
 }
 
 impl Scenario {
@@ -82,13 +93,15 @@ impl Scenario {
         bad.files.insert("c.txt".into(), "bad".into());
         let mut prompted = base.clone();
         prompted.prompt = Some("seven".into());
-        let first = |name, sync_fs| Self::new(name, None, &base, Act::Run, Harm::None, sync_fs);
-        let then = |name, world| Self::new(name, Some(&base), world, Act::Run, Harm::None, true);
-        let act = |name, act| Self::new(name, Some(&base), &added, act, Harm::None, true);
-        let harm = |name, harm| Self::new(name, Some(&base), &upper, Act::Run, harm, true);
+        let first = |name, disk| Self::new(name, None, &base, Act::Run, Harm::None, disk);
+        let then =
+            |name, world| Self::new(name, Some(&base), world, Act::Run, Harm::None, Disk::Whole);
+        let act = |name, act| Self::new(name, Some(&base), &added, act, Harm::None, Disk::Whole);
+        let harm = |name, harm| Self::new(name, Some(&base), &upper, Act::Run, harm, Disk::Whole);
         vec![
-            first("first run", true),
-            first("first run, synced file by file", false),
+            first("first run", Disk::Whole),
+            first("first run, synced file by file", Disk::Singly),
+            first("first run, without links", Disk::WithoutLinks),
             then("file added", &added),
             Self::new(
                 "file added, synced file by file",
@@ -96,7 +109,7 @@ impl Scenario {
                 &added,
                 Act::Run,
                 Harm::None,
-                false,
+                Disk::Singly,
             ),
             then("file edited", &edited),
             then("file removed", &removed),
@@ -113,7 +126,15 @@ impl Scenario {
                 &base,
                 Act::Collect,
                 Harm::None,
-                false,
+                Disk::Singly,
+            ),
+            Self::new(
+                "collection, without links",
+                Some(&upper),
+                &base,
+                Act::Collect,
+                Harm::None,
+                Disk::WithoutLinks,
             ),
             harm("damaged object", Harm::Flipped),
             harm("lost object", Harm::Lost),
@@ -123,7 +144,7 @@ impl Scenario {
                 &base,
                 Act::Repair,
                 Harm::Flipped,
-                true,
+                Disk::Whole,
             ),
             Self::new(
                 "repair of a lost object",
@@ -131,7 +152,7 @@ impl Scenario {
                 &base,
                 Act::Repair,
                 Harm::Lost,
-                false,
+                Disk::Singly,
             ),
             Self::new(
                 "cache of the first format",
@@ -139,7 +160,7 @@ impl Scenario {
                 &base,
                 Act::Migrate,
                 Harm::None,
-                true,
+                Disk::Whole,
             ),
         ]
     }
@@ -150,7 +171,7 @@ impl Scenario {
         world: &World,
         act: Act,
         harm: Harm,
-        sync_fs: bool,
+        disk: Disk,
     ) -> Self {
         let toy = Toy::new(&[]);
         let empty = World::new(&[]);
@@ -198,7 +219,7 @@ impl Scenario {
             before,
             before_index,
             damaged: harm != Harm::None,
-            sync_fs,
+            disk,
             clean,
             keys,
         }
@@ -209,10 +230,10 @@ impl Scenario {
         self.before.write(cache).unwrap();
         self.before_index.write(cache).unwrap();
         let fs = SimFs::new(cache, &INDEX).unwrap();
-        if self.sync_fs {
-            fs
-        } else {
-            fs.without_sync_fs()
+        match self.disk {
+            Disk::Whole => fs,
+            Disk::Singly => fs.without_sync_fs(),
+            Disk::WithoutLinks => fs.without_sync_fs().without_links(),
         }
     }
 

@@ -37,6 +37,7 @@ use log::Log;
 pub struct SimFs {
     syncs_whole: bool,
     ctimes: bool,
+    links: bool,
     state: Arc<Mutex<State>>,
 }
 
@@ -73,6 +74,7 @@ impl SimFs {
         Ok(Self {
             syncs_whole: true,
             ctimes: true,
+            links: true,
             state: Arc::new(Mutex::new(state)),
         })
     }
@@ -91,6 +93,15 @@ impl SimFs {
     pub fn without_ctimes(self) -> Self {
         Self {
             ctimes: false,
+            ..self
+        }
+    }
+
+    /// The same disk without hard links and without a rename that replaces nothing.
+    #[must_use]
+    pub fn without_links(self) -> Self {
+        Self {
+            links: false,
             ..self
         }
     }
@@ -223,11 +234,18 @@ impl Fs for SimFs {
     }
 
     fn rename_new(&self, from: &Path, to: &Path) -> io::Result<()> {
+        if !self.links {
+            self.enter(Call::Rename, from)?;
+            return Err(io::ErrorKind::Unsupported.into());
+        }
         self.renamed(from, to, || RealFs.rename_new(from, to))
     }
 
     fn hard_link(&self, from: &Path, to: &Path) -> io::Result<()> {
         self.change(Call::Link, to, "link", |log| {
+            if !self.links {
+                return Err(io::ErrorKind::PermissionDenied.into());
+            }
             log.meet(from);
             RealFs.hard_link(from, to)?;
             log.linked(from, to);

@@ -53,6 +53,16 @@ fn work(store: &Store, log: &Path) {
     store.flush().unwrap();
 }
 
+/// A store on a disk without hard links and without a rename that replaces nothing.
+fn open_without_links(home: &Home, root: &Path) -> Store {
+    let disk = SimFs::new(root, &["index.db", "index.db-wal"]).unwrap();
+    let options = StoreOptions {
+        fs: Arc::new(disk.without_links()),
+        ..home.options()
+    };
+    Store::open(root, options).unwrap()
+}
+
 /// Not a test of its own: the body of the other processes.
 #[test]
 fn other_process() {
@@ -60,9 +70,14 @@ fn other_process() {
         return;
     };
     let home = Home::new();
-    let store = Store::open(&root, home.options()).unwrap();
-    match std::env::var(MODE).unwrap().as_str() {
-        "work" => work(&store, &root.join("../log")),
+    let mode = std::env::var(MODE).unwrap();
+    let store = if mode == "work without links" {
+        open_without_links(&home, &root)
+    } else {
+        Store::open(&root, home.options()).unwrap()
+    };
+    match mode.as_str() {
+        "work" | "work without links" => work(&store, &root.join("../log")),
         "hold" => {
             let _claims = [0, 1].map(|n| store.claim(&key(n), never_wait).unwrap());
             let _tmp = store.tmp_dir().unwrap();
@@ -74,11 +89,23 @@ fn other_process() {
 
 #[test]
 fn several_processes_do_each_action_once() {
+    each_action_is_done_once("work", Home::open);
+}
+
+#[test]
+fn several_processes_do_each_action_once_without_links() {
+    each_action_is_done_once("work without links", |home| {
+        drop(home.open());
+        open_without_links(home, &home.root())
+    });
+}
+
+fn each_action_is_done_once(mode: &str, open: impl Fn(&Home) -> Store) {
     let home = Home::new();
-    let store = home.open();
+    let store = open(&home);
     let log = home.dir.path().join("log");
     std::fs::create_dir(&log).unwrap();
-    let children: Vec<_> = (0..3).map(|_| spawn(&home, "work")).collect();
+    let children: Vec<_> = (0..3).map(|_| spawn(&home, mode)).collect();
     work(&store, &log);
     for mut child in children {
         assert!(child.0.wait().unwrap().success());
@@ -133,24 +160,7 @@ fn waiting_says_for_whom_and_a_kill_frees_the_claim() {
 fn where_there_are_no_links_a_claim_is_a_file_of_its_own() {
     let home = Home::new();
     drop(home.open());
-    let disk = SimFs::new(&home.root(), &["index.db", "index.db-wal"]).unwrap();
-    disk.fail(Fault::Line {
-        start: "link ".to_owned(),
-        error: Error::Device,
-    });
-    let fs: Arc<dyn Fs> = Arc::new(disk);
-    let open = |fs: &Arc<dyn Fs>| {
-        let fs = fs.clone();
-        Store::open(
-            &home.root(),
-            StoreOptions {
-                fs,
-                ..home.options()
-            },
-        )
-        .unwrap()
-    };
-    let (without, with) = (open(&fs), home.open());
+    let (without, with) = (open_without_links(&home, &home.root()), home.open());
     for (one, other) in [(&without, &with), (&with, &without)] {
         let claims = [0, 1].map(|n| one.claim(&key(n), never_wait).unwrap());
         let mut holder = None;
