@@ -100,9 +100,11 @@ impl<R: Seek> Seek for Window<R> {
         let target = target
             .filter(|&t| t >= self.start && i64::try_from(t).is_ok())
             .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "seek out of range"))?;
-        self.at = self
-            .failure
-            .keep(self.inner.seek(SeekFrom::Start(target)))?;
+        // Nor is an offset beyond the end, of which a file system refuses the largest: there is
+        // nothing to read there.
+        let place = target.min(self.end);
+        self.failure.keep(self.inner.seek(SeekFrom::Start(place)))?;
+        self.at = target;
         Ok(self.at - self.start)
     }
 }
@@ -139,6 +141,38 @@ mod tests {
         assert_eq!(window.read(&mut [0; 4]).unwrap(), 0);
         assert_eq!(window.byte_len(), Some(4));
         assert!(failure.take().is_none());
+    }
+
+    #[test]
+    fn offsets_beyond_the_end_are_not_the_machines_failure() {
+        /// A file system with a largest offset, as all have.
+        struct Small(Cursor<Vec<u8>>);
+        impl Read for Small {
+            fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+                self.0.read(buffer)
+            }
+        }
+        impl Seek for Small {
+            fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
+                match to {
+                    SeekFrom::Start(offset) if offset > 1000 => {
+                        Err(io::Error::from(io::ErrorKind::InvalidInput))
+                    }
+                    to => self.0.seek(to),
+                }
+            }
+        }
+        let bytes = Cursor::new(b"0123456789".to_vec());
+        let (mut window, failure) = Window::new(Small(bytes), 2, 8, true).unwrap();
+        for far in [6, 1001, 1 << 62] {
+            assert_eq!(window.seek(SeekFrom::Start(far)).unwrap(), far);
+            assert_eq!(window.read(&mut [0; 4]).unwrap(), 0);
+        }
+        assert!(failure.take().is_none());
+        assert_eq!(window.seek(SeekFrom::Start(4)).unwrap(), 4);
+        let mut text = String::new();
+        window.read_to_string(&mut text).unwrap();
+        assert_eq!(text, "67");
     }
 
     #[test]
