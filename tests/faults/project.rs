@@ -330,7 +330,8 @@ impl<'a> Case<'a> {
         }
         let named = |harmed: &Harmed| {
             let name = harmed.path.file_name().unwrap().to_string_lossy();
-            harmed.may_refuse && ran.err.contains(&*name)
+            // What cannot be opened for writing may count as a cache that cannot be written.
+            harmed.may_refuse && (ran.err.contains(&*name) || ran.err.contains("cannot be written"))
         };
         assert!(self.harmed.iter().any(named), "{}", ran.told());
         let (obstacles, rest): (Vec<_>, _) = std::mem::take(&mut self.harmed)
@@ -340,6 +341,7 @@ impl<'a> Case<'a> {
         for obstacle in obstacles {
             let from = self.project.state(State::Whole).join(&obstacle.path);
             let to = self.place().join(&obstacle.path);
+            make_readable(&to);
             remove(&to);
             copy(&from, &to);
         }
@@ -468,9 +470,7 @@ impl Drop for Case<'_> {
             }
         }
         for harmed in &self.harmed {
-            // So that it can be removed. It may be gone by now.
-            let readable = fs::Permissions::from_mode(0o755);
-            let _ = fs::set_permissions(self.place().join(&harmed.path), readable);
+            make_readable(&self.place().join(&harmed.path));
         }
     }
 }
@@ -490,6 +490,11 @@ pub(crate) fn copy(from: &Path, to: &Path) {
     for name in names(from) {
         copy(&from.join(&name), &to.join(&name));
     }
+}
+
+/// Lets a folder be listed and removed. It may be gone by now, or a link to nothing.
+fn make_readable(path: &Path) {
+    let _ = fs::set_permissions(path, fs::Permissions::from_mode(0o755));
 }
 
 /// Removes whatever stands at `path`.
