@@ -66,6 +66,7 @@ pub enum Container {
 
 /// Sample format of the sound.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "Written")]
 pub enum Depth {
     /// 16-bit integers.
     #[default]
@@ -77,6 +78,31 @@ pub enum Depth {
     /// 32-bit floats, WAV only.
     #[serde(rename = "float")]
     Float,
+}
+
+/// A sample format as it may be written: a number of bits without quotes, too.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Written {
+    Bits(u64),
+    Name(String),
+}
+
+impl TryFrom<Written> for Depth {
+    type Error = String;
+
+    fn try_from(written: Written) -> Result<Self, String> {
+        let name = match written {
+            Written::Bits(bits) => bits.to_string(),
+            Written::Name(name) => name,
+        };
+        match name.as_str() {
+            "16" => Ok(Self::S16),
+            "24" => Ok(Self::S24),
+            "float" => Ok(Self::Float),
+            _ => Err(format!("`{name}`, expected \"16\", \"24\" or \"float\"")),
+        }
+    }
 }
 
 /// The stage `predict`.

@@ -239,7 +239,7 @@ impl Session<'_> {
             ended: started,
             outcome: RunOutcome::Started,
             stages: stages.collect(),
-            collected: false,
+            collected: self.request.only.is_some(),
         };
         Ok(store.queue(Record::Run(record), None)?)
     }
@@ -285,6 +285,8 @@ impl Session<'_> {
         for (stage, used) in summary.stages.iter().zip(self.used().values()) {
             let artifacts = match used.as_slice() {
                 [] => None,
+                // It is no run that a collection keeps in the place of one of the user's.
+                _ if self.request.only.is_some() => None,
                 used => Some(store.put_digests(used)?),
             };
             recorded.push(RunStage {
@@ -308,7 +310,7 @@ impl Session<'_> {
                 Verdict::Interrupted => RunOutcome::Interrupted,
             },
             stages: recorded,
-            collected: false,
+            collected: self.request.only.is_some(),
         };
         store.queue(Record::Run(record), None)?;
         Ok(store.flush()?)
