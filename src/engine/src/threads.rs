@@ -2,7 +2,7 @@
 //! met by doing the same with fewer, and by an error where one is needed.
 
 use std::io;
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 use std::thread::{Builder, Scope, ScopedJoinHandle};
 
 use rayon::{ThreadBuilder, ThreadPoolBuilder};
@@ -14,6 +14,9 @@ pub const MAX_JOBS: u16 = 1024;
 /// Of the processes that a user may have, the share that the pool may take. The rest is for
 /// workers, which do what takes time.
 const SHARE: u64 = 16;
+
+/// Threads and processes that an action may take, where there are few.
+const NEEDED: usize = 8;
 
 /// Starts the pool of threads on which lists are worked through. Without it the pool would start
 /// when it is first used, and panic where there are no threads.
@@ -41,6 +44,48 @@ fn start(thread: ThreadBuilder) -> io::Result<()> {
     match Builder::new().spawn(move || thread.run()) {
         Err(_) if index > 0 => Ok(()),
         started => started.map(drop),
+    }
+}
+
+/// Starts `count` threads of `scope` that do `work`. Where the system has fewer, a part of those is
+/// started, so that the processes and threads that `work` needs find room.
+pub(crate) fn spawn_many<'scope>(
+    scope: &'scope Scope<'scope, '_>,
+    count: usize,
+    work: impl Fn() + Copy + Send + 'scope,
+) {
+    // None begins before it is known that there are all.
+    let go = Arc::new(RwLock::new(true));
+    let mut closed = go.write().unwrap_or_else(PoisonError::into_inner);
+    let mut started = Vec::with_capacity(count);
+    for _ in 0..count {
+        let go = Arc::clone(&go);
+        let thread = spawn_scoped(scope, move || {
+            let go = *go.read().unwrap_or_else(PoisonError::into_inner);
+            if go {
+                work();
+            }
+        });
+        match thread {
+            Some(thread) => started.push(thread),
+            None => {
+                *closed = false;
+                break;
+            }
+        }
+    }
+    let all = *closed;
+    drop(closed);
+    if all {
+        return;
+    }
+    let count = started.len() / NEEDED;
+    for thread in started {
+        // It did nothing.
+        let _ = thread.join();
+    }
+    for _ in 0..count {
+        let _ = spawn_scoped(scope, work);
     }
 }
 

@@ -210,11 +210,7 @@ impl Session<'_> {
         let work = || desk.work(|task| shop.perform(task));
         std::thread::scope(|scope| {
             // This thread is one of them, and all of them if the system has no more.
-            for _ in 1..count {
-                if threads::spawn_scoped(scope, work).is_none() {
-                    break;
-                }
-            }
+            threads::spawn_many(scope, count - 1, work);
             work();
         });
         desk.close()
