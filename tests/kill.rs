@@ -20,7 +20,7 @@ fn place() -> Place {
     let place = Place::initialised();
     for i in 0..FILES {
         let hertz = 200.0 + 40.0 * f64::from(i);
-        place.write(&format!("{i}.wav"), &wav(hertz, 6.0, "x"));
+        place.write(format!("{i}.wav"), &wav(hertz, 6.0, "x"));
     }
     place
 }
