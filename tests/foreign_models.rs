@@ -216,7 +216,7 @@ fn a_model_is_a_regular_file() {
         let said = place.run(&["run", "predict", "--model", name, "--prompt", "prompt.wav"]);
         assert_eq!(said.code, 1, "{name}: {}", said.err);
         assert!(
-            said.err.contains("is no regular file"),
+            said.err.contains("expected a regular file"),
             "{name}: {}",
             said.err
         );

@@ -28,14 +28,14 @@ fn each(said: &Said, event: &str, key: &str) -> Vec<String> {
     list
 }
 
-/// The files below a folder, as text.
+/// The files below a folder, as text, but for the mark of a folder of results.
 fn files(folder: &Path) -> Vec<String> {
     let mut list = Vec::new();
     for entry in fs::read_dir(folder).unwrap() {
         let path = entry.unwrap().path();
         if path.is_dir() {
             list.extend(files(&path));
-        } else {
+        } else if path.file_name().unwrap() != ".pipeline-results" {
             list.push(stage_core::text::of_name(path.file_name().unwrap()));
         }
     }

@@ -40,7 +40,7 @@ pub(super) fn read<K: Kind>(
             input: Input {
                 tree: Tree::single(SOURCE_FILE, digest, size),
                 paths: [(SOURCE_FILE.to_owned(), file.to_owned())].into(),
-                state: None,
+                file_id: None,
             },
         }),
         inputs: Inputs::default(),

@@ -56,8 +56,7 @@ impl Inspect {
         if let Some(to) = &self.png {
             let picture = std::fs::read(out.join(PICTURE));
             let picture = picture.context("cannot read the worker's picture")?;
-            engine::fs::write_atomic(&engine::fs::RealFs, to, &picture)
-                .with_context(|| format!("cannot write `{}`", of_name(to)))?;
+            files::write(to, &picture)?;
         }
         if self.json {
             return say_json(&about);

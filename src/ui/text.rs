@@ -231,7 +231,7 @@ mod tests {
         table.row(vec!["a\nb".into(), "3".into()]);
         assert_eq!(
             table.render().as_str(),
-            "stage   fresh\ndecode     12\né           –\na\\x0Ab       3\n"
+            "stage   fresh\ndecode     12\né           –\na\\x0Ab      3\n"
         );
     }
 }

@@ -6,9 +6,9 @@
 //! something foreign beside it.
 //!
 //! *Passing*: no command hangs, crashes or gives wrong bytes. The plain run succeeds and `out/`
-//! is as in the clean build. An export gives the right bytes, or names the object that is damaged
-//! or missing; after `repair` every export is right, `verify` finds nothing, and the plain run
-//! does nothing. Commits record of every action of the clean build just what it gave there. What
+//! is as in the clean build. An export gives the right bytes, or refuses what is damaged or missing;
+//! then the next plain run makes it again, and every export is right. After `repair`, `verify` finds
+//! nothing, and the plain run does nothing. Commits record of every action of the clean build just what it gave there. What
 //! is not the program's stays as it is. Where the user has to clear something away (a folder in
 //! place of a lock, a damaged `format`), the command names it, and all this holds once it is gone.
 

@@ -26,7 +26,7 @@ fn input(path: &Path, name: &str) -> Input {
     Input {
         tree: Tree::single(name, Digest::of(&bytes), bytes.len() as u64),
         paths: BTreeMap::from([(name.to_owned(), path.to_owned())]),
-        state: None,
+        file_id: None,
     }
 }
 

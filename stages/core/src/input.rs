@@ -21,41 +21,28 @@ pub struct Input {
     /// stage compares the seal with [`Tree::seal`]. Never write to one.
     #[serde(with = "crate::text::path_map")]
     pub paths: BTreeMap<String, PathBuf>,
-    /// For a file of a source, its state when it was hashed: [`Input::open`] refuses another.
+    /// For a file of a source, which one was hashed: [`Input::open`] refuses another. Whether that
+    /// one was written to meanwhile, the engine sees when the stage has ended.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub state: Option<FileState>,
+    pub file_id: Option<FileId>,
 }
 
-/// What tells one state of a file from another, short of reading it (`stat`(2)). Times are in
-/// nanoseconds since 1970.
+/// Which file it is, whatever its path names by now (`stat`(2)).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-pub struct FileState {
+pub struct FileId {
     /// Device.
     pub dev: u64,
     /// Inode.
     pub ino: u64,
-    /// Length in bytes.
-    pub size: u64,
-    /// Time of the last change of the content.
-    pub mtime: i64,
-    /// Time of the last change of content or inode.
-    pub ctime: i64,
 }
 
-impl FileState {
+impl FileId {
     /// That of an open file or of what a path names.
     pub fn of(meta: &std::fs::Metadata) -> Self {
         use std::os::unix::fs::MetadataExt;
-        let nanos = |seconds: i64, nanos: i64| {
-            let whole = seconds.saturating_mul(1_000_000_000);
-            whole.saturating_add(nanos)
-        };
         Self {
             dev: meta.dev(),
             ino: meta.ino(),
-            size: meta.size(),
-            mtime: nanos(meta.mtime(), meta.mtime_nsec()),
-            ctime: nanos(meta.ctime(), meta.ctime_nsec()),
         }
     }
 }
@@ -79,15 +66,14 @@ impl Input {
     /// what its path names may be another file a moment later.
     ///
     /// # Errors
-    /// As [`Input::path`], the file cannot be opened, or it is not in the state in which it was
-    /// hashed.
+    /// As [`Input::path`], the file cannot be opened, or it is not the one that was hashed.
     pub fn open(&self, name: &str) -> Result<File, StageError> {
         let path = self.path(name)?;
         let opening = || format!("opening `{}`", path.display());
         let file = File::open(path).map_err(StageError::io(opening()))?;
-        if let Some(state) = self.state {
+        if let Some(hashed) = self.file_id {
             let meta = file.metadata().map_err(StageError::io(opening()))?;
-            if FileState::of(&meta) != state {
+            if FileId::of(&meta) != hashed {
                 return Err(StageError::changed());
             }
         }

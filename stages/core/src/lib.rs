@@ -30,7 +30,7 @@ pub use context::{Cancel, Context, DeviceChoice, Publisher, Sink};
 pub use digest::{Digest, DigestParseError, KeyHasher, derive_seed};
 pub use error::{FailureClass, StageError};
 pub use event::{Event, NoteLevel};
-pub use input::{FileState, Input, Inputs, ItemInput, SOURCE_FILE};
+pub use input::{FileId, Input, Inputs, ItemInput, SOURCE_FILE};
 pub use output::{Output, SEALED_MODE};
 pub use params::{FileParam, ParamError, canonical_json};
 pub use stage::{Estimate, Host, Kind, KindEntry, Parsed, Part, Port, PortTakes, Registry, Stage};

@@ -197,7 +197,7 @@ mod tests {
         let input = Input {
             tree: Tree::single("o", Digest::of(b"xyz"), 3),
             paths: BTreeMap::from([("o".to_owned(), other)]),
-            state: None,
+            file_id: None,
         };
         let home = dir.path().join("out");
         fs::create_dir(&home).unwrap();

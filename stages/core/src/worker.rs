@@ -423,7 +423,7 @@ mod tests {
                 input: Input {
                     tree: Tree::single("file", Digest::of(b"abc"), 3),
                     paths: BTreeMap::from([("file".into(), file)]),
-                    state: None,
+                    file_id: None,
                 },
             }),
             inputs: Inputs::default(),

@@ -42,7 +42,7 @@ fn input(path: PathBuf, name: &str) -> Input {
     Input {
         tree: Tree::single(name, Digest::of(&bytes), bytes.len() as u64),
         paths: BTreeMap::from([(name.to_owned(), path)]),
-        state: None,
+        file_id: None,
     }
 }
 
@@ -97,7 +97,7 @@ impl Bench {
         Input {
             tree,
             paths: BTreeMap::from([(SEGMENT.to_owned(), folder.join(SEGMENT))]),
-            state: None,
+            file_id: None,
         }
     }
 
@@ -438,7 +438,7 @@ fn failures_are_told_apart() {
     fs::write(&shard, bytes).unwrap();
     assert_eq!(
         map(shard.clone(), &bench.stage).class(),
-        FailureClass::Environment
+        FailureClass::Damaged
     );
     frames(&shard, 0, 0.0, Dtype::F16);
     let error = map(shard, &bench.stage);

@@ -29,7 +29,7 @@ fn map(stage: &Decode, bytes: &[u8]) -> Result<(Vec<f32>, Digest), StageError> {
         input: Input {
             tree: Tree::single(SOURCE_FILE, digest, bytes.len() as u64),
             paths: BTreeMap::from([(SOURCE_FILE.to_owned(), path)]),
-            state: None,
+            file_id: None,
         },
     };
     let home = folder.path().join("out");
@@ -109,7 +109,7 @@ fn failures_follow_from_the_content_or_not() {
         input: Input {
             tree: Tree::single(SOURCE_FILE, Digest::of(b""), 0),
             paths: BTreeMap::from([(SOURCE_FILE.to_owned(), "/nowhere/x.wav".into())]),
-            state: None,
+            file_id: None,
         },
     };
     let folder = tempfile::tempdir().unwrap();

@@ -26,7 +26,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let input = Input {
         tree: Tree::single(PCM, digest, size),
         paths,
-        state: None,
+        file_id: None,
     };
     let item = ItemInput {
         source: digest,

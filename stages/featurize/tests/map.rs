@@ -54,7 +54,7 @@ fn map(stage: &Featurize, dir: &Path, wav: &Path) -> Result<PathBuf, StageError>
     let input = Input {
         tree: Tree::single(PCM, digest, 0),
         paths,
-        state: None,
+        file_id: None,
     };
     let item = ItemInput {
         source: digest,
@@ -236,7 +236,7 @@ fn a_stop_is_seen() {
     let input = Input {
         tree: Tree::single(PCM, Digest::of(b""), 0),
         paths: BTreeMap::from([(PCM.to_owned(), path)]),
-        state: None,
+        file_id: None,
     };
     let item = ItemInput {
         source: Digest::of(b""),

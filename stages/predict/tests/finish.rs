@@ -115,7 +115,7 @@ impl Scene {
             input: Input {
                 tree: Tree::default(),
                 paths,
-                state: None,
+                file_id: None,
             },
         };
         let inputs = Inputs {

@@ -51,7 +51,7 @@ fn survey(path: &Path, out: &Path) -> Result<(f64, f64, Vec<f32>), Box<dyn Error
         input: Input {
             tree: Tree::single(SOURCE_FILE, digest, bytes.len() as u64),
             paths: BTreeMap::from([(SOURCE_FILE.to_owned(), path.to_owned())]),
-            state: None,
+            file_id: None,
         },
     };
     let name = path.file_name().ok_or("expected a file")?;

@@ -36,7 +36,7 @@ fn map(stage: &Render, bytes: &[u8], cx: &Context) -> Result<(Vec<f32>, Digest),
         input: Input {
             tree: Tree::single(SOURCE_FILE, Digest::of(bytes), bytes.len() as u64),
             paths: BTreeMap::from([(SOURCE_FILE.to_owned(), path)]),
-            state: None,
+            file_id: None,
         },
     };
     let home = dir.path().join("out");

@@ -327,7 +327,7 @@ impl Shop<'_> {
             Some((path, sig)) => Input {
                 tree: given.tree.clone(),
                 paths: BTreeMap::from([(SOURCE_FILE.to_owned(), path.clone())]),
-                state: Some((*sig).into()),
+                file_id: Some((*sig).into()),
             },
             None => self.project.store.input(&given.tree)?,
         };

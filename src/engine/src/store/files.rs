@@ -21,7 +21,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use rayon::prelude::*;
-use stage_core::{Cancel, Digest, FileState};
+use stage_core::{Cancel, Digest, FileId};
 
 use super::error::{Result, StoreError, Warning};
 use super::{Inner, Store};
@@ -72,14 +72,11 @@ impl StatSig {
     }
 }
 
-impl From<StatSig> for FileState {
+impl From<StatSig> for FileId {
     fn from(sig: StatSig) -> Self {
         Self {
             dev: sig.dev,
             ino: sig.ino,
-            size: sig.size,
-            mtime: sig.mtime,
-            ctime: sig.ctime,
         }
     }
 }

@@ -282,7 +282,7 @@ impl Objects {
         Ok(Input {
             tree: tree.clone(),
             paths,
-            state: None,
+            file_id: None,
         })
     }
 

@@ -391,7 +391,8 @@ fn damage_ends_the_stream_with_its_reason() {
     let other = tempfile::tempdir().unwrap();
     data_set(other.path(), RowType::F16, &[1, 500]);
     std::fs::copy(other.path().join(format!("{}.bin", id(1))), &path).unwrap();
-    assert!(outcome().unwrap().to_string().contains("of the manifest"));
+    let error = outcome().unwrap();
+    assert!(error.is_damage() && error.to_string().contains("its root is"));
 }
 
 #[test]

@@ -123,7 +123,7 @@ pub(crate) fn dataset(folder: &Path, phase: bool) -> Input {
     Input {
         tree: Tree::default(),
         paths,
-        state: None,
+        file_id: None,
     }
 }
 
@@ -151,7 +151,7 @@ pub(crate) fn prompt(folder: &Path, signal: &[f32], phase: bool) -> ItemInput {
         input: Input {
             tree: Tree::default(),
             paths: BTreeMap::from([("frames.parquet".to_owned(), path)]),
-            state: None,
+            file_id: None,
         },
     }
 }
@@ -220,7 +220,7 @@ pub(crate) fn input_of(folder: &Path, names: &[&str]) -> Input {
     Input {
         tree: Tree::default(),
         paths: names.iter().map(path).collect(),
-        state: None,
+        file_id: None,
     }
 }
 
