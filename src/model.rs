@@ -1,6 +1,7 @@
 //! Model files, as far as the program must know them without libtorch: the safetensors header
 //! (github.com/huggingface/safetensors, "Format") and the facts in it.
 
+use stage_core::text::of_name;
 use std::collections::BTreeMap;
 use std::io::Read;
 use std::path::Path;
@@ -35,7 +36,7 @@ pub(crate) struct Header {
 /// Reads the header and checks that the file is whole.
 pub(crate) fn read_header(path: &Path) -> anyhow::Result<Header> {
     let mut file = engine::fs::open_file(&engine::fs::RealFs, path)
-        .with_context(|| format!("cannot open `{}`", path.display()))?;
+        .with_context(|| format!("cannot open `{}`", of_name(path)))?;
     let size = file.stat()?.size;
     let mut length = [0; 8];
     file.read_exact(&mut length)

@@ -11,6 +11,7 @@ use engine::fs::{Fs, RealFs};
 use engine::store::{Artifact, StatSig, StoreError};
 use engine::{Project, Session};
 use serde_json::{Value, json};
+use stage_core::text::of_name;
 use stage_core::{Cancel, Digest, Entry};
 
 use super::files::{MAX_NAME, Put, fit, split};
@@ -260,7 +261,7 @@ pub(super) fn objects(project: &Project) -> impl Fn(&Entry, &Path) -> Outcome {
         note_loss(project, project.store.copy_out(entry, to))?;
         // Objects are read-only; a result is the user's own.
         let writable = RealFs.set_mode(to, 0o644);
-        Ok(writable.with_context(|| format!("cannot write `{}`", to.display()))?)
+        Ok(writable.with_context(|| format!("cannot write `{}`", of_name(to)))?)
     }
 }
 

@@ -303,7 +303,7 @@ impl Wanted<'_> {
                         &format!(
                             "`{}` and `{other}` would both be written to `{}`",
                             item.name,
-                            self.out.join(&piece.name).display()
+                            of_name(self.out.join(&piece.name))
                         ),
                         Some("export one of them by its name, into another folder"),
                     );
@@ -377,10 +377,7 @@ impl Wanted<'_> {
     }
 
     fn say_written(&self, files: usize) -> Outcome {
-        say(&format!(
-            "{files} file(s) written to {}\n",
-            self.out.display()
-        ))
+        say(format!("{files} file(s) written to {}", of_name(self.out)))
     }
 }
 

@@ -31,6 +31,7 @@ use engine::fs::{
     remove_dir_all,
 };
 use engine::results::create_dir;
+use stage_core::text::of_name;
 use stage_core::{Cancel, Digest};
 
 use super::{Failure, INTERRUPTED, Outcome, complain_softly};
@@ -61,8 +62,7 @@ const PATIENCE: Duration = Duration::from_secs(1);
 
 /// Opens a regular file for reading.
 pub(crate) fn open(path: &Path) -> anyhow::Result<Box<dyn Handle>> {
-    engine::fs::open_file(&RealFs, path)
-        .with_context(|| format!("cannot open `{}`", path.display()))
+    engine::fs::open_file(&RealFs, path).with_context(|| format!("cannot open `{}`", of_name(path)))
 }
 
 /// Writes one file, whole or not at all.
@@ -78,7 +78,7 @@ pub(super) fn split(path: &Path) -> Result<(&Path, &OsStr), Failure> {
     let name = path.file_name().with_context(|| {
         format!(
             "cannot write `{}`: it is a folder, expected the name of a file",
-            path.display()
+            of_name(path)
         )
     })?;
     Ok((folder_of(path), name))
@@ -144,7 +144,7 @@ impl Turn {
     /// Waits until no other process moves files into `dir`.
     fn take(dir: &Path, cancel: &Cancel) -> Result<Self, Failure> {
         let path = dir.join(LOCK);
-        let cannot = || format!("cannot write in `{}`", dir.display());
+        let cannot = || format!("cannot write in `{}`", of_name(dir));
         let mode = lock_mode(RealFs.stat(dir).with_context(cannot)?.mode);
         let begun = Instant::now();
         let mut told = false;
@@ -172,7 +172,7 @@ impl Turn {
                 complain_softly(&format!(
                     "waiting for {}, which puts its results into `{}`",
                     lock_holders(&RealFs, &*file),
-                    dir.display()
+                    of_name(dir)
                 ));
                 told = true;
             }
@@ -207,9 +207,9 @@ impl Put {
     /// processes left in it.
     pub(super) fn into(dir: &Path, cancel: &Cancel) -> Result<Self, Failure> {
         let fs = RealFs;
-        let cannot = || format!("cannot write in `{}`", dir.display());
+        let cannot = || format!("cannot write in `{}`", of_name(dir));
         create_dir(&fs, dir)
-            .with_context(|| format!("cannot create the folder `{}`", dir.display()))?;
+            .with_context(|| format!("cannot create the folder `{}`", of_name(dir)))?;
         let _turn = Turn::take(dir, cancel)?;
         clean_up(dir).with_context(cannot)?;
         let staging = tempfile::Builder::new()
@@ -241,7 +241,7 @@ impl Put {
     pub(super) fn work(&self) -> anyhow::Result<PathBuf> {
         let work = self.staging.path().join(WORK);
         create_dir_all(&RealFs, &work)
-            .with_context(|| format!("cannot create the folder `{}`", work.display()))?;
+            .with_context(|| format!("cannot create the folder `{}`", of_name(&work)))?;
         Ok(work)
     }
 
@@ -250,7 +250,7 @@ impl Put {
         let to = join(&self.dir, name);
         self.stage(name, |staged| {
             let created = RealFs.create_new(staged);
-            Ok(created.with_context(|| format!("cannot write `{}`", to.display()))?)
+            Ok(created.with_context(|| format!("cannot write `{}`", of_name(&to)))?)
         })
     }
 
@@ -258,7 +258,7 @@ impl Put {
     pub(super) fn write(&mut self, name: &Path, bytes: &[u8]) -> Outcome {
         let to = join(&self.dir, name);
         let written = self.create(name)?.write_all(bytes);
-        Ok(written.with_context(|| format!("cannot write `{}`", to.display()))?)
+        Ok(written.with_context(|| format!("cannot write `{}`", of_name(&to)))?)
     }
 
     /// Lets `make` make a file, `name` below the folder, where it is staged.
@@ -268,7 +268,7 @@ impl Put {
         make: impl FnOnce(&Path) -> Result<T, Failure>,
     ) -> Result<T, Failure> {
         let to = join(&self.dir, name);
-        let cannot = || format!("cannot write `{}`", to.display());
+        let cannot = || format!("cannot write `{}`", of_name(&to));
         let mode = match place(&to, self.device).with_context(cannot)? {
             Place::Here(mode) => mode,
             Place::Elsewhere(real) => {
@@ -311,7 +311,7 @@ impl Put {
     /// As [`Put::commit`], in a turn that was taken before.
     pub(super) fn commit_in(mut self, turn: Turn) -> Outcome {
         self.sync()?;
-        let cannot = || format!("cannot write in `{}`", self.dir.display());
+        let cannot = || format!("cannot write in `{}`", of_name(&self.dir));
         // A single file is whole without: it has one name or none.
         if self.staged > 1 {
             let complete = RealFs.create_new(&self.staging.path().join(COMPLETE));
@@ -333,7 +333,7 @@ impl Put {
     fn sync(&mut self) -> anyhow::Result<()> {
         let files = self.staging.path().join(FILES);
         let unsynced = std::mem::take(&mut self.unsynced);
-        let cannot = |name: &Path| format!("cannot write `{}`", join(&self.dir, name).display());
+        let cannot = |name: &Path| format!("cannot write `{}`", of_name(join(&self.dir, name)));
         let whole =
             unsynced.len() > MANY && RealFs.fs_kind(&self.dir).is_ok_and(|kind| kind.syncs_whole);
         if whole {
@@ -405,7 +405,7 @@ fn regular(stat: &Stat) -> io::Result<()> {
 /// Moves the files below `from` to their places below `to`. One that cannot be moved does not stop
 /// the others; the first error is given.
 fn move_all(from: &Path, to: &Path) -> anyhow::Result<()> {
-    let cannot = |path: &Path| format!("cannot write `{}`", path.display());
+    let cannot = |path: &Path| format!("cannot write `{}`", of_name(path));
     let mut first = None;
     let mut moved = false;
     for entry in RealFs.read_dir(from).with_context(|| cannot(to))? {

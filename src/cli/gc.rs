@@ -56,7 +56,9 @@ impl Gc {
                 dry_run: true,
                 ..options.clone()
             })?;
-            say(&announcement(&plan))?;
+            if let Some(text) = announcement(&plan) {
+                say(text)?;
+            }
         }
         let report = store.gc(&options)?;
         if self.json {
@@ -134,19 +136,19 @@ impl Gc {
 }
 
 /// What is going to be freed, before that begins.
-fn announcement(plan: &GcReport) -> String {
+fn announcement(plan: &GcReport) -> Option<String> {
     let freed = plan.total().freed;
     let bytes = freed.bytes + plan.scratch.bytes;
     if bytes == 0 {
-        return String::new();
+        return None;
     }
-    format!(
-        "freeing {}: {} objects, {} states of trainings; {} runs are dropped\n",
+    Some(format!(
+        "freeing {}: {} objects, {} states of trainings; {} runs are dropped",
         human_bytes(bytes as f64),
         freed.count,
         plan.scratch.count,
         plan.runs_dropped.len()
-    )
+    ))
 }
 
 fn as_json(report: &GcReport, dry_run: bool) -> Value {

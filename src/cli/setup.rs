@@ -55,7 +55,7 @@ impl View {
     pub(crate) fn flags(&self) -> String {
         let set = self.set.iter().map(|set| format!(" --set {set}"));
         let prompt = self.prompt.iter();
-        let prompt = prompt.map(|prompt| format!(" --prompt {}", prompt.display()));
+        let prompt = prompt.map(|prompt| format!(" --prompt {}", of_name(prompt)));
         set.chain(prompt).collect()
     }
 
