@@ -87,6 +87,17 @@ impl Session<'_> {
                 path: path.to_owned(),
                 source,
             })?;
+        // What only some may read stays so in the cache.
+        let fs = &*self.project.fs;
+        let private = fs.stat(path).and_then(|source| {
+            let mode = fs.stat(&copy)?.mode;
+            fs.set_mode(&copy, mode & source.mode)
+        });
+        private.map_err(|source| StoreError::Io {
+            doing: "copy",
+            path: path.to_owned(),
+            source,
+        })?;
         let copied = hash_file(&*self.project.fs, &copy, &options)?;
         if copied.digest != hashed.digest {
             return Err(StoreError::FileChanged {

@@ -58,12 +58,15 @@ fn precious(toy: &Toy, rng: &mut ChaCha8Rng) -> PathBuf {
     let folder = toy.dir.path().join("documents");
     for _ in 0..rng.random_range(1..6) {
         let inner = folder.join(name(rng));
+        fs::create_dir_all(&folder).unwrap();
+        if inner.exists() {
+            continue;
+        }
         if rng.random_range(0..3) == 0 {
-            fs::create_dir_all(&inner).unwrap();
+            fs::create_dir(&inner).unwrap();
             fs::write(inner.join(name(rng)), b"precious").unwrap();
         } else {
-            fs::create_dir_all(&folder).unwrap();
-            let _ = fs::write(&inner, b"precious");
+            fs::write(&inner, b"precious").unwrap();
         }
     }
     folder

@@ -92,6 +92,7 @@ fn watched(toy: &Toy, from: usize, to: usize, count: &AtomicUsize) {
     };
     // It may fail: a file was not what it was.
     let _ = try_run(&project, request);
+    drop(project);
     count.store(calls.load(Ordering::SeqCst), Ordering::Relaxed);
 }
 
