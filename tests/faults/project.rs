@@ -452,11 +452,9 @@ impl<'a> Case<'a> {
         for folder in ["leases", "claims", "tmp", "trash"] {
             let folder = Path::new(".pipeline").join(folder);
             let mut left = files(&self.place().join(&folder));
-            left.retain(|name, state| {
+            left.retain(|name, _| {
                 let path = folder.join(name);
-                // What took an object's place and is no file was moved away, not removed.
-                let moved = folder.ends_with("trash") && *state == NO_FILE;
-                !moved && !self.foreign.iter().any(|foreign| path.starts_with(foreign))
+                !self.foreign.iter().any(|foreign| path.starts_with(foreign))
             });
             assert_eq!(left, Files::new(), "left in {}", folder.display());
         }
@@ -470,9 +468,6 @@ impl<'a> Case<'a> {
         }
     }
 }
-
-/// What [`files`] says of what is neither a file nor a folder.
-const NO_FILE: &str = "no file";
 
 /// The file that marks a folder of results; no result itself.
 const MARK: &str = ".pipeline-results";
@@ -552,7 +547,7 @@ fn collect(dir: &Path, prefix: &str, all: &mut Files) {
                     fs::read(&path).map(|bytes| blake3::hash(&bytes).to_hex()[..16].to_owned());
                 all.insert(name, hash.unwrap_or_else(|error| error.to_string()));
             }
-            Ok(_) => _ = all.insert(name, NO_FILE.to_owned()),
+            Ok(_) => _ = all.insert(name, "no file".to_owned()),
             Err(error) => _ = all.insert(name, error.to_string()),
         }
     }

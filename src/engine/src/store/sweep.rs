@@ -42,8 +42,9 @@ fn is_claim(name: &OsStr) -> bool {
     })
 }
 
-/// Whether an entry of the trash is an object or a commit that was set aside. Anything else came
-/// from somewhere else, and stays.
+/// Whether an entry of the trash is an object or a commit that was set aside, or a link or a pipe
+/// that stood in the place of one: to unlink it touches nothing else. Anything else came from
+/// somewhere else, and stays; so does a folder, which may hold files of somebody's.
 pub(super) fn is_trash(entry: &DirEntry) -> bool {
     let is_ours = |name: &str| match name.strip_prefix(COMMIT) {
         Some(commit) => commit.parse::<Ulid>().is_ok(),
@@ -51,7 +52,7 @@ pub(super) fn is_trash(entry: &DirEntry) -> bool {
             ulid.parse::<Ulid>().is_ok() && digest.parse::<Digest>().is_ok()
         }),
     };
-    entry.kind == FileKind::File && entry.name.to_str().is_some_and(is_ours)
+    entry.kind != FileKind::Dir && entry.name.to_str().is_some_and(is_ours)
 }
 
 /// Whether an entry of `scratch/` is the folder of an action.
@@ -171,7 +172,7 @@ mod tests {
             (format!("{ulid}-{digest}"), FileKind::File, true),
             (format!("commit-{ulid}"), FileKind::File, true),
             (format!("{ulid}-{digest}"), FileKind::Dir, false),
-            (format!("{ulid}-{digest}"), FileKind::Symlink, false),
+            (format!("{ulid}-{digest}"), FileKind::Symlink, true),
             (format!("stray-{ulid}-{digest}"), FileKind::File, false),
             ("old-photos".to_owned(), FileKind::File, false),
         ] {
