@@ -11,7 +11,7 @@ use super::fold::IfUnreadable;
 use super::index::IndexError;
 use super::record::{ActionRecord, Record};
 use super::verify::{objects_of, users_of};
-use super::{Fault, Store, Ulid, User, VerifyReport};
+use super::{Fault, Store, Ulid, User, VerifyReport, sweep};
 
 /// Which records of lost objects are withdrawn.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -56,7 +56,7 @@ impl Store {
             let to = inner
                 .layout
                 .trash
-                .join(format!("stray-{}-{name}", Ulid::new()));
+                .join(format!("{}{}-{name}", sweep::STRAY, Ulid::new()));
             inner
                 .fs
                 .rename(path, &to)

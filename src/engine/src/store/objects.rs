@@ -15,8 +15,16 @@ use stage_core::{Digest, Entry, Input, SEALED_MODE, Tree};
 
 use super::error::{Result, StoreError, Warning};
 use super::publish::publish;
-use super::{Layout, Ulid};
+use super::{Layout, Ulid, sweep};
 use crate::fs::{self, FileKind, Fs, Handle};
+
+/// Whether an error says that there is no file: nothing at its path, or no folder on the way to it.
+fn is_absent(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::NotFound | io::ErrorKind::NotADirectory
+    )
+}
 
 /// The objects of a store.
 #[derive(Debug)]
@@ -114,6 +122,14 @@ impl Objects {
                     let dir = to.parent().unwrap_or(&self.layout.objects);
                     fs::create_dir_all(&*self.fs, dir).map_err(StoreError::io("create", dir))?;
                 }
+                Err(error) if error.kind() == io::ErrorKind::NotADirectory => {
+                    // Something that is not the program's stands where the folder has to be.
+                    let dir = to.parent().unwrap_or(&self.layout.objects);
+                    let name = dir.file_name().unwrap_or_default().to_string_lossy();
+                    let aside = format!("{}{}-{name}", sweep::STRAY, Ulid::new());
+                    fs::gone_is_fine(self.fs.rename(dir, &self.layout.trash.join(aside)))
+                        .map_err(StoreError::io("move to the trash", dir))?;
+                }
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
                     match self.matches(&to, digest, size) {
                         Ok(true) => {
@@ -187,7 +203,7 @@ impl Objects {
     pub(crate) fn placed(&self, entry: &Entry) -> Result<PathBuf> {
         let path = self.path(entry.digest);
         let stat = match self.fs.lstat(&path) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            Err(error) if is_absent(&error) => {
                 return Err(StoreError::ObjectMissing {
                     digest: entry.digest,
                 });
@@ -227,7 +243,7 @@ impl Objects {
         });
         match read {
             Ok(read) => Ok(read.is_some_and(|(found, _)| found == digest)),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+            Err(error) if is_absent(&error) => Ok(false),
             Err(error) => Err(StoreError::io("read", path)(error)),
         }
     }
@@ -293,7 +309,7 @@ impl Objects {
         let path = self.path(digest);
         let name = format!("{}-{digest}", Ulid::new());
         match self.fs.rename(&path, &self.layout.trash.join(&name)) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) if is_absent(&error) => Ok(None),
             Err(error) => Err(StoreError::io("move to the trash", path)(error)),
             Ok(()) => Ok(Some(name)),
         }
@@ -340,7 +356,7 @@ impl Objects {
 
     fn open_existing(&self, path: &Path, digest: Digest) -> Result<Box<dyn Handle>> {
         self.fs.open(path).map_err(|error| {
-            if error.kind() == io::ErrorKind::NotFound {
+            if is_absent(&error) {
                 StoreError::ObjectMissing { digest }
             } else {
                 StoreError::io("open", path)(error)

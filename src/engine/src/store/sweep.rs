@@ -21,6 +21,9 @@ pub(super) const COLLECTION: &str = "collection";
 /// How the name of a commit in the trash begins.
 pub(super) const COMMIT: &str = "commit-";
 
+/// How the name of something in the trash begins that is not the program's, and stays.
+pub(super) const STRAY: &str = "stray-";
+
 /// Lists a folder of the cache.
 pub(super) fn entries(fs: &dyn Fs, dir: &Path) -> Result<Vec<DirEntry>> {
     fs::read_own_dir(fs, dir).map_err(StoreError::io("list", dir))

@@ -196,6 +196,25 @@ fn a_copy_that_leaves_the_store_is_compared() {
 }
 
 #[test]
+fn something_in_place_of_a_folder_of_objects_is_moved_away() {
+    let home = Home::new();
+    let entry = home.open().import_bytes(b"abcdef").unwrap();
+    let store = home.open();
+    let path = store.object_path(entry.digest);
+    let folder = path.parent().unwrap();
+    fs::remove_dir_all(folder).unwrap();
+    fs::write(folder, b"mine").unwrap();
+    let error = store.read_object(&entry).unwrap_err();
+    assert_eq!(error.lost_object(), Some(entry.digest), "{error}");
+    store.import_bytes(b"abcdef").unwrap();
+    assert_eq!(store.read_object(&entry).unwrap(), b"abcdef");
+    let trash = home.root().join("trash");
+    let names = names_in(&trash);
+    assert_eq!(names.len(), 1, "{names:?}");
+    assert_eq!(fs::read(trash.join(&names[0])).unwrap(), b"mine");
+}
+
+#[test]
 fn an_object_that_is_no_regular_file_is_damaged() {
     type Damage = fn(&Path);
     let cases: [(&str, Damage); 2] = [
