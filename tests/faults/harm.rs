@@ -176,7 +176,7 @@ fn may_refuse(class: Class, harm: Harm) -> bool {
     match class {
         Class::Format => true,
         Class::Folder | Class::Shelf | Class::Lock => obstructs,
-        Class::Out => matches!(harm, Harm::Replaced | Harm::Pipe | Harm::Unreadable),
+        Class::Out => obstructs,
         Class::Object | Class::Commit | Class::Index | Class::Litter => false,
     }
 }
