@@ -12,7 +12,7 @@
 //! The first three can be told from the names that a folder lists, so that no file costs a call.
 
 use std::ffi::OsStr;
-use std::io;
+use std::io::{self, Write};
 use std::path::{Component, Path, PathBuf};
 
 use crate::fs::{self, Fs};
@@ -53,7 +53,12 @@ pub fn create_dir(fs: &dyn Fs, path: &Path) -> io::Result<()> {
     let Some(made) = made else {
         return Ok(());
     };
-    match fs::write_atomic(fs, &made.join(MARK), MARK_TEXT.as_bytes()) {
+    // That it is there is what counts; a text that was cut short misleads nobody, and no other name
+    // is left behind.
+    let written = fs
+        .create_new(&made.join(MARK))
+        .and_then(|mut file| file.write_all(MARK_TEXT.as_bytes()));
+    match written {
         // Another process has put it there, or the folder is gone again, which the caller meets.
         Err(error)
             if matches!(

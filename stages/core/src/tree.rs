@@ -17,8 +17,8 @@ pub struct Entry {
     pub digest: Digest,
     /// Length in bytes.
     pub size: u64,
-    /// Whether the format carries checksums of its own, under a seal that whoever reads the file
-    /// compares with [`Tree::seal`] or with what another file says of it. The engine compares all
+    /// Whether the format carries checksums of its own, under a seal that the readers of the
+    /// file compare with [`Tree::seal`] or with what another file says of it. The engine compares all
     /// other files with their digests before a stage reads them.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub self_checked: bool,
