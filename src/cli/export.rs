@@ -131,15 +131,7 @@ impl Wanted<'_> {
         let Some(artifact) = session.artifact(self.stage) else {
             return Err(self.not_done(session)?);
         };
-        let (dir, pieces) = self.places_of(artifact)?;
-        bring(
-            &objects(project),
-            &dir,
-            &pieces,
-            &Cancel::default(),
-            &mut fail,
-        )?;
-        self.say_written(pieces.len())
+        self.write(project, artifact)
     }
 
     /// Why there is no result of the whole set, and what to do.
@@ -247,6 +239,11 @@ impl Wanted<'_> {
             }
             return Err(Failure::Code(FAILED));
         };
+        self.write(project, artifact)
+    }
+
+    /// Writes the files of one artifact, and reports how many there are.
+    fn write(&self, project: &Project, artifact: &Artifact) -> Outcome {
         let (dir, pieces) = self.places_of(artifact)?;
         bring(
             &objects(project),

@@ -454,7 +454,7 @@ fn clean_up(dir: &Path) -> io::Result<()> {
                 "what a killed run left is not complete: {error:#}"
             ));
         }
-        // Whatever cannot be removed is in nobody's way.
+        // A file that cannot be removed does no harm.
         let _ = remove_dir_all(&RealFs, &folder);
         drop(alive);
     }

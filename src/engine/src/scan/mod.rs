@@ -310,8 +310,8 @@ impl Listing {
         }
         for (index, folders) in below.into_iter().enumerate().rev() {
             for (mut found, folder) in folders {
-                // An empty folder may look like a file by its name; whether that matters is for
-                // whoever knows which extensions are wanted.
+                // An empty folder may look like a file by its name; the caller, who knows
+                // which extensions are wanted, decides whether that matters.
                 if empty[folder] && !found.extension.is_empty() {
                     found.unusable = Some("a folder, expected a file".to_owned());
                     files.push((found, None));

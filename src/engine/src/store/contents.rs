@@ -133,8 +133,8 @@ impl Store {
         self.inner.objects.copy_out(entry, to)
     }
 
-    /// Those of `entries` whose objects are missing or have other bytes than their digests say;
-    /// all are read again.
+    /// Those of `entries` whose objects are missing or have other bytes than their digests say.
+    /// An object that this process has compared before is not read again.
     ///
     /// # Errors
     /// An object cannot be read; `cancel` was set.

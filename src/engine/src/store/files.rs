@@ -70,18 +70,7 @@ impl StatSig {
         }
         bytes
     }
-}
 
-impl From<StatSig> for FileId {
-    fn from(sig: StatSig) -> Self {
-        Self {
-            dev: sig.dev,
-            ino: sig.ino,
-        }
-    }
-}
-
-impl StatSig {
     /// Whether a change of the file shows in this state, where ctimes are of this sort.
     pub(crate) fn vouches(&self, ctime: Ctime) -> bool {
         match ctime {
@@ -92,6 +81,15 @@ impl StatSig {
                 self.ctime > 0 && (self.ctime != self.mtime || self.ctime % 1_000_000_000 != 0)
             }
             Ctime::Unknown => false,
+        }
+    }
+}
+
+impl From<StatSig> for FileId {
+    fn from(sig: StatSig) -> Self {
+        Self {
+            dev: sig.dev,
+            ino: sig.ino,
         }
     }
 }

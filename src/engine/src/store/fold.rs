@@ -448,8 +448,7 @@ impl Inner {
         match self.look_at_commit(name)? {
             Ok(read) => Ok(read),
             Err(CommitFault::Damaged(detail)) => {
-                let is_aside = self.set_commit_aside(name).is_ok();
-                if !is_aside {
+                if self.set_commit_aside(name).is_err() {
                     self.listing().ignored.insert(name);
                 }
                 self.listing().damaged.insert(name, detail.clone());

@@ -3,9 +3,9 @@
 //! Objects and commits are written elsewhere and renamed into place, and a name that is taken
 //! must stay what it is: two processes may bring the same object, or choose the same name for a
 //! commit. Most file systems rename without replacing, or have hard links, which do not replace
-//! either. Some have neither (exFAT through FUSE, some network mounts of FUSE). There, whoever
-//! gives a name holds the kernel lock of `names.lock` while it looks whether the name is free and
-//! renames. The lock ends with its process, so that a crash leaves nothing to clear, and readers
+//! either. Some have neither (exFAT through FUSE, some network mounts of FUSE). There, a
+//! process that gives a name holds the kernel lock of `names.lock` while it looks whether the name
+//! is free and renames. The lock ends with its process, so that a crash leaves nothing to clear, and readers
 //! need no lock: the rename itself is atomic.
 
 use std::io;

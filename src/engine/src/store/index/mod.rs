@@ -112,7 +112,7 @@ pub(crate) struct Index {
 }
 
 impl Index {
-    /// Opens the index in the folder `dir`, making it if there is none. The text says why an
+    /// Opens the index at `place`, making it if there is none. The text says why an
     /// existing one had to be dropped, if so.
     pub(crate) fn open(waiting: &Waiting<'_>, place: Place) -> Result<(Self, Option<String>)> {
         let (fs, dir) = (waiting.fs, &place.dir);
