@@ -128,25 +128,22 @@ impl Shop<'_> {
         let begun = Instant::now();
         match self.try_perform(&task) {
             Ok(done) => done,
-            Err(Stop::Store(StoreError::Cancelled)) => {
-                failed(FailureClass::Cancelled, "interrupted")
-            }
             Err(Stop::Store(error)) => match error.lost_object() {
-                Some(digest) => match self.lost_inputs(&task) {
-                    Ok(mut lost) => {
-                        lost.insert(digest);
+                Some(digest) => self.lost_inputs(&task).map_or_else(ended, |mut lost| {
+                    lost.insert(digest);
+                    TaskResult::Lost(lost)
+                }),
+                None => ended(error),
+            },
+            Err(Stop::Stage(StageError::Damaged(reason))) => {
+                self.lost_inputs(&task).map_or_else(ended, |lost| {
+                    if lost.is_empty() {
+                        failed(FailureClass::Environment, &reason)
+                    } else {
                         TaskResult::Lost(lost)
                     }
-                    Err(error) => TaskResult::Store(error),
-                },
-                None => TaskResult::Store(error),
-            },
-            Err(Stop::Stage(StageError::Damaged(reason))) => match self.lost_inputs(&task) {
-                Ok(lost) if lost.is_empty() => failed(FailureClass::Environment, &reason),
-                Ok(lost) => TaskResult::Lost(lost),
-                Err(StoreError::Cancelled) => failed(FailureClass::Cancelled, "interrupted"),
-                Err(error) => TaskResult::Store(error),
-            },
+                })
+            }
             Err(Stop::Stage(error)) => {
                 let class = error.class();
                 let reason = error.reason();
@@ -167,7 +164,10 @@ impl Shop<'_> {
             .filter(|given| given.source.is_none())
             .map(|given| given.tree.clone())
             .chain(task.previous.iter().map(Artifact::tree));
-        let entries = trees.flat_map(|tree| tree.0.into_values());
+        let entries = trees.flat_map(|tree| {
+            let files = tree.files().map(|(_, entry)| *entry);
+            files.collect::<Vec<_>>()
+        });
         self.project.store.lost_of(entries, self.cancel)
     }
 
@@ -469,6 +469,14 @@ fn failed(class: FailureClass, reason: &str) -> TaskResult {
         class,
         remembered: false,
     })
+}
+
+/// How a task ends when the store could not do its part.
+fn ended(error: StoreError) -> TaskResult {
+    match error {
+        StoreError::Cancelled => failed(FailureClass::Cancelled, "interrupted"),
+        error => TaskResult::Store(error),
+    }
 }
 
 struct Attending<'a> {

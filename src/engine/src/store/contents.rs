@@ -133,8 +133,8 @@ impl Store {
         self.inner.objects.copy_out(entry, to)
     }
 
-    /// Those of `entries` whose objects are missing or have other bytes than their digests say.
-    /// An object that this process has compared before is not read again.
+    /// Those of `entries` whose objects are missing or have other bytes than their digests say;
+    /// all are read again.
     ///
     /// # Errors
     /// An object cannot be read; `cancel` was set.
@@ -148,7 +148,7 @@ impl Store {
             if cancel.is_set() {
                 return Err(StoreError::Cancelled);
             }
-            match self.inner.objects.checked(&entry) {
+            match self.inner.objects.checked_again(&entry) {
                 Ok(_) => {}
                 Err(error) => match error.lost_object() {
                     Some(digest) => drop(lost.insert(digest)),

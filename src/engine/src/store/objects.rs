@@ -233,6 +233,12 @@ impl Objects {
         Ok(path)
     }
 
+    /// As [`Objects::checked`], but the bytes are compared again: a reader found them damaged.
+    pub(crate) fn checked_again(&self, entry: &Entry) -> Result<PathBuf> {
+        self.verified().remove(&entry.digest);
+        self.checked(entry)
+    }
+
     /// Whether an object is there with the bytes of its name. Its bytes are read, whatever was
     /// compared before.
     pub(crate) fn is_whole(&self, digest: Digest) -> Result<bool> {

@@ -196,6 +196,21 @@ fn a_copy_that_leaves_the_store_is_compared() {
 }
 
 #[test]
+fn what_a_reader_found_damaged_is_compared_again() {
+    let home = Home::new();
+    let store = home.open();
+    let whole = store.import_bytes(b"abcdef").unwrap();
+    let hurt = store.import_bytes(b"ghijkl").unwrap();
+    // This process wrote both and trusts them; one was damaged since, at its length.
+    let path = store.object_path(hurt.digest);
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).unwrap();
+    fs::write(&path, b"ghijkX").unwrap();
+    let lost = store.lost_of([whole, hurt], &Cancel::default()).unwrap();
+    assert_eq!(lost, BTreeSet::from([hurt.digest]));
+    assert!(!path.exists(), "room is made for the right bytes");
+}
+
+#[test]
 fn something_in_place_of_a_folder_of_objects_is_moved_away() {
     let home = Home::new();
     let entry = home.open().import_bytes(b"abcdef").unwrap();
