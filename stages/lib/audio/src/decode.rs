@@ -46,6 +46,9 @@ const MAX_IDLE: u64 = 20_000;
 /// Most channels of a source. All are mixed, so these may be more than our
 /// writers take.
 const MAX_CHANNELS: usize = 32;
+/// Most frames of a packet. The largest that an encoder writes are those of ADPCM, whose blocks
+/// have at most 65,535 bytes of two frames each. FLAC and ALAC have at most 65,536.
+const MAX_PACKET_FRAMES: u64 = 1 << 17;
 
 /// Decodes one audio track of a file, the default one if there are several.
 ///
@@ -457,6 +460,15 @@ fn stored_bits(params: &AudioCodecParameters) -> Option<u32> {
 }
 
 fn make_codec(params: &AudioCodecParameters) -> Result<Codec> {
+    // Decoders allocate a packet of samples up front, as long as the header says.
+    let sizes = [params.max_frames_per_packet, params.frames_per_block];
+    if let Some(frames) = sizes.into_iter().flatten().find(|&n| n > MAX_PACKET_FRAMES) {
+        return Err(Error::Malformed {
+            what: format!(
+                "its header gives packets of {frames} frames, expected at most {MAX_PACKET_FRAMES}"
+            ),
+        });
+    }
     if params.codec == CODEC_ID_OPUS {
         let head = params.extra_data.as_deref().unwrap_or_default();
         let opus = Opus::new(head).map_err(|what| Error::Malformed { what })?;

@@ -390,6 +390,11 @@ fn contents_that_cannot_be_used_have_their_reasons() {
     };
     let mut nan = wav(SampleFormat::F32, &sine);
     nan[58 + 4 * 400..58 + 4 * 401].copy_from_slice(&f32::NAN.to_le_bytes());
+    let large_packets = |frames: u32| {
+        let mut file = bytes("tone-pcm.caf");
+        file[40..44].copy_from_slice(&frames.to_be_bytes());
+        file
+    };
     let loud: Vec<f32> = sine.iter().map(|x| x * 32_768.0).collect();
     let rows: Vec<(Vec<u8>, &str)> = vec![
         (good.clone(), "fine"),
@@ -426,6 +431,14 @@ fn contents_that_cannot_be_used_have_their_reasons() {
             "is truncated: 1.0 s of 268435.5 s decoded (its header claims about 4 GiB",
         ),
         (claims(20_000), "is truncated: 1.0 s of 1.2 s decoded"),
+        (
+            large_packets(u32::MAX),
+            "packets of 4294967295 frames, expected at most 131072",
+        ),
+        (
+            large_packets(131_073),
+            "packets of 131073 frames, expected at most 131072",
+        ),
         (
             b"RF64\xFF\xFF\xFF\xFFWAVE".to_vec(),
             "RF64, a WAV above 4 GiB; convert",
