@@ -218,6 +218,8 @@ pub trait Kind: Stage + Serialize + DeserializeOwned + Default + 'static {
     const VERSION: u32;
     /// One line for the help.
     const ABOUT: &'static str;
+    /// The parameter whose value decides which others there are, if there is one.
+    const SELECTOR: Option<&'static str> = None;
 }
 
 /// A stage with its parameters resolved: defaults filled in, numbers in one form.
@@ -232,6 +234,8 @@ pub struct KindEntry {
     pub version: u32,
     /// [`Kind::ABOUT`].
     pub about: &'static str,
+    /// [`Kind::SELECTOR`].
+    pub selector: Option<&'static str>,
     parse: fn(&Value) -> Parsed,
 }
 
@@ -242,6 +246,7 @@ impl KindEntry {
             kind: K::KIND,
             version: K::VERSION,
             about: K::ABOUT,
+            selector: K::SELECTOR,
             parse: |value| {
                 let stage = K::deserialize(value)?;
                 let resolved = serde_json::to_value(&stage)?;

@@ -1,20 +1,20 @@
-//! From a data set at rest to tensors: the facts of its rows, its loaders, its batches.
+//! From a data set at rest to tensors: its manifest, its loaders, its batches.
 
 use std::path::PathBuf;
 
-use dsp::FrameFormat;
 use shard::{Batch, Loader, LoaderOptions, Manifest, Remainder, Sampling, SegmentId, Shape, Split};
 use stage_core::Input;
-use stage_train::{Architecture, Train};
+use stage_train::models::Sampling as Cut;
+use stage_train::{Architecture, Training};
 use tch::{Device, Tensor};
 
-use crate::models::{Chunk, Rows};
-use crate::{Error, Result, ffi};
+use crate::models::Chunk;
+use crate::{Result, ffi};
 
-/// Rows of a validation chunk.
-const VALIDATION_ROWS: usize = 256;
-/// Parallel validation streams.
-const VALIDATION_STREAMS: usize = 16;
+/// Rows of a chunk in a pass over a split.
+const PASS_ROWS: usize = 256;
+/// Parallel streams of a pass over a split.
+const PASS_STREAMS: usize = 16;
 /// Most bytes of a manifest that are read.
 const MAX_MANIFEST: u64 = 1 << 30;
 
@@ -23,8 +23,6 @@ const MAX_MANIFEST: u64 = 1 << 30;
 pub struct Dataset {
     /// The manifest.
     pub manifest: Manifest,
-    /// What its rows are.
-    pub rows: Rows,
     input: Input,
 }
 
@@ -35,52 +33,56 @@ impl Dataset {
     /// The artifact is none, or its metadata or statistics are missing.
     pub fn open(input: &Input) -> Result<Self> {
         let bytes = input.read("manifest.json", MAX_MANIFEST)?;
-        let manifest = Manifest::from_json(&bytes, "manifest.json")?;
-        let rows = rows_of(&manifest)?;
         Ok(Self {
-            manifest,
-            rows,
+            manifest: Manifest::from_json(&bytes, "manifest.json")?,
             input: input.clone(),
         })
     }
 
-    /// The loader of training batches for a model of this architecture.
+    /// The loader of training batches, cut as the model wants them.
     ///
     /// # Errors
     /// No piece is long enough.
-    pub fn training(&self, train: &Train) -> Result<Loader> {
-        let sampling = match train.architecture() {
-            Architecture::Residual(_) => Sampling::Chunks {
-                remainder: Remainder::Drop,
-            },
-            Architecture::S0(_) => Sampling::Windows {
-                stride: (train.chunk as usize / 2).max(1),
-            },
+    pub fn training(&self, training: &Training, architecture: &Architecture) -> Result<Loader> {
+        let (rows, sampling) = match architecture.sampling() {
+            Cut::Chunks { rows } => {
+                let remainder = Remainder::Drop;
+                (rows, Sampling::Chunks { remainder })
+            }
+            Cut::Windows { rows, stride } => {
+                let stride = stride as usize;
+                (rows, Sampling::Windows { stride })
+            }
         };
-        let (batch, rows) = (train.batch_size as usize, train.chunk as usize);
-        let mut options = LoaderOptions::new(Split::Train, batch, rows, sampling);
-        options.seed = train.seed;
+        let batch = training.batch_size as usize;
+        let mut options = LoaderOptions::new(Split::Train, batch, rows as usize, sampling);
+        options.seed = training.seed;
         self.loader(&options)
     }
 
-    /// The loader of one pass over the validation split, each row a target exactly once; none
-    /// when the data set has no such split.
+    /// The loader of one pass over a split, each row a target exactly once; none when the split
+    /// is empty.
     ///
     /// # Errors
     /// The segments cannot be read.
-    pub fn validation(&self) -> Result<Option<Loader>> {
-        if self.manifest.counts.valid.rows < 2 {
+    pub fn pass(&self, split: Split) -> Result<Option<Loader>> {
+        let counts = &self.manifest.counts;
+        let rows = match split {
+            Split::Train => counts.train.rows,
+            Split::Valid => counts.valid.rows,
+            Split::Test => counts.test.rows,
+        };
+        if rows < 2 {
             return Ok(None);
         }
-        self.pass(Split::Valid, VALIDATION_STREAMS, VALIDATION_ROWS)
-            .map(Some)
+        self.streams(split, PASS_STREAMS, PASS_ROWS).map(Some)
     }
 
-    /// The loader of one pass over a split in streams of chunks.
+    /// The loader of one pass over a split in `streams` parallel streams, in chunks of `rows`.
     ///
     /// # Errors
     /// No piece has two rows.
-    pub fn pass(&self, split: Split, streams: usize, rows: usize) -> Result<Loader> {
+    pub fn streams(&self, split: Split, streams: usize, rows: usize) -> Result<Loader> {
         let sampling = Sampling::Chunks {
             remainder: Remainder::Pad,
         };
@@ -99,42 +101,6 @@ impl Dataset {
         };
         Ok(Loader::with_paths(&self.manifest, path_of, options)?)
     }
-}
-
-/// The facts of a data set's rows, from its manifest.
-///
-/// # Errors
-/// There is no training split, or the manifest does not say what its frames are.
-pub fn rows_of(manifest: &Manifest) -> Result<Rows> {
-    let statistics = manifest.statistics.as_ref().ok_or_else(|| {
-        Error::Data("the training split is empty; add pieces or change the split".to_owned())
-    })?;
-    let format = FrameFormat::from_metadata(&manifest.metadata).map_err(|e| {
-        Error::Data(format!(
-            "the data set does not say what its frames are: {e}"
-        ))
-    })?;
-    let rows = Rows {
-        columns: manifest
-            .layout
-            .fields
-            .iter()
-            .map(|field| (field.name.clone(), field.width))
-            .collect(),
-        mean: statistics.mean.clone(),
-        std: statistics.std.clone(),
-        min: statistics.min.clone(),
-        max: statistics.max.clone(),
-        frames: format.metadata(),
-    };
-    if rows.mean.len() != rows.width() {
-        return Err(Error::Data(format!(
-            "the data set has statistics of {} values, its rows have {}",
-            rows.mean.len(),
-            rows.width()
-        )));
-    }
-    Ok(rows)
 }
 
 /// A loader's batch on `device`; on the CPU its rows stay where the loader gathered them.

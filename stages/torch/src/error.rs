@@ -58,6 +58,10 @@ pub enum Error {
     #[error("{0}")]
     Diverged(String),
 
+    /// A fault of this program, of a model's code say.
+    #[error("fault of this program: {0}")]
+    Internal(String),
+
     /// Anything that a stage says.
     #[error(transparent)]
     Stage(#[from] StageError),

@@ -4,11 +4,11 @@
 //! trains or samples (see [`stage_core::worker`] for how they talk). The parameters of these
 //! stages and the parts that need no libtorch are in `stage-train` and `stage-predict`.
 //!
-//! - [`device`]: CUDA, MPS or CPU, and why not another.
-//! - [`params`], [`optim`], [`checkpoint`]: named weights, AdamW with a state that can be saved,
-//!   and the files of both.
-//! - [`models`]: a file per architecture.
-//! - [`learner`]: the training loop; [`innovations`]: what sampling draws from.
+//! - [`models`]: a file per model, over [`params`]. A model knows no file, loader or optimiser.
+//! - [`tasks`]: what a step of a sequence is, how it is scored, how a prompt is continued.
+//! - [`trainer`]: loop, optimisers, schedule, history. It names no task and no model.
+//! - [`checkpoint`], [`model_file`]: the files of models and of trainings under way.
+//! - [`data`], [`rows`]: data sets as tensors. [`device`]: CUDA, MPS or CPU, and why not another.
 //! - [`jobs`]: the stages themselves.
 
 #![warn(missing_docs)]
@@ -18,17 +18,14 @@ pub mod data;
 pub mod device;
 mod error;
 mod ffi;
-pub mod history;
-pub mod innovations;
 pub mod jobs;
-pub mod learner;
 pub mod model_file;
 pub mod models;
-pub mod optim;
 pub mod params;
+pub mod rows;
 pub mod signals;
-pub mod tensorboard;
-pub mod validate;
+pub mod tasks;
+pub mod trainer;
 
 pub use error::{Error, Result};
 

@@ -120,11 +120,18 @@ impl Params {
         self.named.values().map(Tensor::numel).sum()
     }
 
-    /// Forgets the gradients.
-    pub fn zero_grad(&mut self) {
-        for tensor in self.named.values_mut() {
-            tensor.zero_grad();
+    /// Sets the gradients to zero.
+    ///
+    /// # Errors
+    /// libtorch fails.
+    pub fn zero_grad(&mut self) -> Result<()> {
+        for tensor in self.named.values() {
+            let mut grad = tensor.f_grad()?;
+            if grad.defined() {
+                let _ = grad.f_detach_()?.f_zero_()?;
+            }
         }
+        Ok(())
     }
 
     /// Copies the values of `other` into the tensors of the same name.

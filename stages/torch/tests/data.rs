@@ -14,7 +14,7 @@ use common::dataset;
 
 fn loader(folder: &Path) -> Loader {
     let data = Dataset::open(&dataset(folder, false)).unwrap();
-    data.pass(Split::Train, 4, 16).unwrap()
+    data.streams(Split::Train, 4, 16).unwrap()
 }
 
 fn floats(tensor: &Tensor) -> Vec<f32> {

@@ -260,7 +260,10 @@ fn tensors_that_do_not_fit_are_refused() {
 fn a_window_is_no_longer_than_the_prompt() {
     let _turn = common::alone();
     let home = tempfile::tempdir().unwrap();
-    let s0 = model(home.path(), &json!({"preset": "s0", "chunk": 6}));
+    let s0 = model(
+        home.path(),
+        &json!({"model": "fft-frame-lstm", "window": 6}),
+    );
     sample(home.path(), &s0).unwrap();
     for (window, words) in [
         (0, "`window` is 0"),

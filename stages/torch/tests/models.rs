@@ -1,15 +1,17 @@
-//! What every architecture promises, tried on each.
+//! What every model promises, tried on each.
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests may panic")]
 
 mod common;
 
 use common::format;
-use pipeline_torch::innovations;
-use pipeline_torch::models::{Chunk, Draw, NextFrame, Rows, build};
-use pipeline_torch::optim::{AdamW, AdamWConfig};
+use pipeline_torch::models::{Chunk, Moment, Pass};
+use pipeline_torch::params::Params;
+use pipeline_torch::rows::Rows;
+use pipeline_torch::tasks::frames::{FrameModel, build};
+use pipeline_torch::trainer::optim::{Optimiser, Settings};
 use serde_json::json;
-use stage_train::Train;
+use stage_train::{Train, Training};
 use tch::{Device, Kind, Tensor};
 
 const BINS: u32 = 33;
@@ -27,13 +29,13 @@ fn rows() -> Rows {
     }
 }
 
-fn each(check: impl Fn(Box<dyn NextFrame>)) {
+fn each(check: impl Fn(Box<dyn FrameModel>)) {
     for params in [
         json!({"hidden_size": 12, "dropout": 0.0}),
-        json!({"preset": "s0", "hidden_size": 12, "num_layers": 2, "chunk": 6}),
+        json!({"model": "fft-frame-lstm", "hidden_size": 12, "num_layers": 2, "window": 6}),
     ] {
         let train: Train = serde_json::from_value(params).unwrap();
-        check(build(&train.architecture(), &rows(), Device::Cpu, 1).unwrap());
+        check(build(&train.architecture, &rows(), Params::new(Device::Cpu, 1)).unwrap());
     }
 }
 
@@ -47,24 +49,39 @@ fn frames(streams: i64, count: i64) -> Tensor {
 }
 
 /// A model that has been trained for some steps on one batch, and the losses.
-fn train(model: &mut dyn NextFrame, steps: usize) -> Vec<f64> {
+fn train(model: &mut dyn FrameModel, steps: usize) -> Vec<f64> {
     let rows = frames(4, 7);
     let chunk = Chunk {
         weight: Tensor::ones([4, 6], FLOATS),
         reset: Tensor::ones([4], FLOATS),
         rows,
     };
-    let mut optimiser = AdamW::new(model.params(), AdamWConfig::default());
+    let settings = Settings::new(&Training::default());
+    let mut optimiser = Optimiser::new(settings, model.params(), |_| true).unwrap();
     let state = model.begin(4).unwrap();
     (0..steps)
         .map(|_| {
-            let loss = model.loss(&chunk, &state).unwrap();
-            model.params_mut().zero_grad();
+            let loss = model.loss(0, &chunk, &state).unwrap();
+            model.params_mut().zero_grad().unwrap();
             loss.total.backward();
             optimiser.step(model.params(), 0.01).unwrap();
             f64::try_from(&loss.total).unwrap()
         })
         .collect()
+}
+
+/// One chunk in four streams, as a pass over a training split.
+fn pass() -> Pass<'static> {
+    let chunk = Chunk {
+        rows: frames(4, 257),
+        reset: Tensor::ones([4], FLOATS),
+        weight: Tensor::ones([4, 256], FLOATS),
+    };
+    Pass {
+        streams: 4,
+        rows: 4 * 257,
+        chunks: Box::new(std::iter::once(Ok(chunk))),
+    }
 }
 
 #[test]
@@ -139,21 +156,14 @@ fn draws_stay_in_range_and_without_temperature_are_the_mean() {
     let _turn = common::alone();
     each(|mut model| {
         train(model.as_mut(), 3);
-        let kept = innovations::KEPT as i64;
-        let errors = Tensor::randn([kept, 2 * i64::from(BINS)], FLOATS) * 0.2;
-        model
-            .remember(&errors, &Tensor::zeros([kept], FLOATS))
-            .unwrap();
+        model.fit(Moment::AfterTraining, &|| Ok(pass())).unwrap();
         let x = frames(3, 12);
         let (new, state) = (Tensor::ones([3], FLOATS), model.begin(3).unwrap());
         let (mean, _) = model.predict(&x, &new, &state).unwrap();
         let draw = |temperature: f64, seed| {
             tch::manual_seed(seed);
             let temperature = Tensor::full([3], temperature, FLOATS);
-            let how = Draw {
-                temperature: &temperature,
-            };
-            model.sample(&x, &new, &state, &how).unwrap().0
+            model.sample(&x, &new, &state, &temperature).unwrap().0
         };
         let magnitudes = |x: &Tensor| x.narrow(-1, 0, i64::from(BINS));
         let cold = draw(0.0, 1);
@@ -162,7 +172,8 @@ fn draws_stay_in_range_and_without_temperature_are_the_mean() {
         let (low, high) = (magnitudes(&hot).min(), magnitudes(&hot).max());
         assert!(f64::try_from(low).unwrap() >= -10.001 && f64::try_from(high).unwrap() <= 0.001);
         assert_eq!(hot, draw(10.0, 1), "the seed decides");
-        assert_eq!(model.draws(), hot != draw(10.0, 2));
+        // A model that keeps no errors has nothing to draw from.
+        assert_eq!(model.buffers().is_empty(), hot == draw(10.0, 2));
     });
 }
 
@@ -171,7 +182,7 @@ fn rows_that_do_not_suit_are_refused() {
     let _turn = common::alone();
     let of = |params, rows: &Rows| {
         let train: Train = serde_json::from_value(params).unwrap();
-        build(&train.architecture(), rows, Device::Cpu, 1)
+        build(&train.architecture, rows, Params::new(Device::Cpu, 1))
             .map(|_| ())
             .unwrap_err()
             .to_string()
@@ -181,7 +192,7 @@ fn rows_that_do_not_suit_are_refused() {
     for values in [&mut no_phase.mean, &mut no_phase.std] {
         values.truncate(BINS as usize);
     }
-    assert!(of(json!({"preset": "s0"}), &no_phase).contains("`phase`"));
+    assert!(of(json!({"model": "fft-frame-lstm"}), &no_phase).contains("`phase`"));
     let mut linear = rows();
     linear.frames.insert("magnitude".into(), "linear".into());
     assert!(of(json!({}), &linear).contains("log-magnitudes"));

@@ -66,11 +66,10 @@ fn the_same_seed_gives_the_same_bytes_and_another_gives_others() {
 }
 
 #[test]
-fn s0_feeds_its_predictions_back() {
+fn the_window_model_feeds_its_predictions_back() {
     let _turn = common::alone();
     let dir = tempfile::tempdir().unwrap();
-    let params =
-        json!({"preset": "s0", "hidden_size": 16, "num_layers": 2, "threads": 1, "max_steps": 60});
+    let params = json!({"model": "fft-frame-lstm", "hidden_size": 16, "num_layers": 2, "threads": 1, "max_steps": 60});
     let model = trained(dir.path(), &params, true);
     let prompt = prompt(&dir.path().join("prompt"), &tune(9, 4000), true);
     sample(

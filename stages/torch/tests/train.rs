@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use common::{artifact, context, dataset, inputs, run, small, stage};
 use pipeline_torch::checkpoint;
-use pipeline_torch::history::Record;
+use pipeline_torch::trainer::history::Record;
 use serde_json::{Value, json};
 use stage_core::{Context, DeviceChoice, Event, StageError};
 
@@ -43,17 +43,13 @@ fn a_small_model_beats_copying_and_its_files_say_so() {
         .lines()
         .map(|line| serde_json::from_str(line).unwrap())
         .collect();
-    let best = records
-        .iter()
-        .rev()
-        .find(|r| r.best)
-        .unwrap()
-        .validation
-        .unwrap();
-    assert!(best.ratio() < 0.97, "{best:?}");
-    assert!(best.copy_previous < best.bin_mean, "{best:?}");
+    let best = &records.iter().rev().find(|r| r.best).unwrap().metrics[0];
+    let [copy_previous, bin_mean] = [0, 1].map(|i| best.baselines[i].value);
+    assert!(best.value < 0.97 * copy_previous, "{best:?}");
+    assert!(copy_previous < bin_mean, "{best:?}");
     let model = checkpoint::from_bytes("m", &files["model.safetensors"]).unwrap();
-    assert_eq!(model.meta["architecture"]["name"], "residual");
+    assert_eq!(model.meta["architecture"]["name"], "residual-lstm");
+    assert_eq!(model.meta["metrics"][0]["name"], "rmse");
     assert_eq!(model.meta["road"][0]["kind"], "featurize");
     assert!(model.meta["rows"]["mean"].as_array().unwrap().len() == 33);
     let events = events.lock().unwrap();
@@ -93,7 +89,7 @@ fn stopped_and_resumed_is_the_same_as_not() {
     for (params, phase) in [
         (small(40), false),
         (
-            json!({"preset": "s0", "hidden_size": 8, "num_layers": 2, "batch_size": 16, "threads": 1,
+            json!({"model": "fft-frame-lstm", "hidden_size": 8, "num_layers": 2, "batch_size": 16, "threads": 1,
                    "max_steps": 40, "save_every": 7}),
             true,
         ),
@@ -174,11 +170,9 @@ fn weights_to_begin_with_must_fit() {
         run(&*stage("train", &params), &inputs, &out, &cx)
     };
     begin(small(5)).unwrap();
-    let wrong = begin(json!({"preset": "s0", "hidden_size": 8, "max_steps": 2})).unwrap_err();
-    assert!(
-        wrong.to_string().contains("architecture `residual`"),
-        "{wrong}"
-    );
+    let wrong =
+        begin(json!({"model": "fft-frame-lstm", "hidden_size": 8, "max_steps": 2})).unwrap_err();
+    assert!(wrong.to_string().contains("residual-lstm"), "{wrong}");
     let mut other = small(2);
     other["hidden_size"] = json!(8);
     let wrong = begin(other).unwrap_err();

@@ -344,7 +344,22 @@ fn read_params(
     stage_place: &Placed<String>,
 ) -> Result<(Box<dyn Stage>, Value), Diagnostic> {
     let of_stage = format!("of stage `{stage_name}` (kind `{}`)", entry.kind);
-    let defaults = entry.defaults();
+    // The value of the selector decides which other parameters there are.
+    let mut chosen = Map::new();
+    if let Some((key, value)) = given
+        .iter()
+        .find(|(key, _)| Some(key.value.as_str()) == entry.selector)
+    {
+        chosen.insert(key.value.clone(), value.value.clone());
+        entry
+            .parse(&Value::Object(chosen.clone()))
+            .map_err(|error| {
+                value.error(format!("bad value of `{}` {of_stage}: {error}", key.value))
+            })?;
+    }
+    let defaults = entry
+        .parse(&Value::Object(chosen.clone()))
+        .map_or(Value::Null, |(_, resolved)| resolved);
     let known: Vec<&str> = defaults
         .as_object()
         .map(|map| map.keys().map(String::as_str).collect())
@@ -352,11 +367,19 @@ fn read_params(
     let mut params = Map::new();
     for (key, value) in given {
         if !known.contains(&key.value.as_str()) {
+            let whose = chosen.values().next().map_or(String::new(), |chosen| {
+                format!(" with {} = {chosen}", entry.selector.unwrap_or_default())
+            });
             return Err(key
-                .error(format!("unknown parameter `{}` {of_stage}", key.value))
+                .error(format!(
+                    "unknown parameter `{}` {of_stage}{whose}, which has {}",
+                    key.value,
+                    known.join(", ")
+                ))
                 .nearest(&key.value, known.iter().copied()));
         }
-        let alone = Map::from_iter([(key.value.clone(), value.value.clone())]);
+        let mut alone = chosen.clone();
+        alone.insert(key.value.clone(), value.value.clone());
         if let Err(error) = entry.parse(&Value::Object(alone)) {
             return Err(value
                 .error(format!("bad value of `{}` {of_stage}: {error}", key.value))

@@ -3,6 +3,8 @@
 mod predict;
 mod train;
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use stage_core::{
@@ -11,7 +13,7 @@ use stage_core::{
 use stage_predict::Predict;
 use stage_train::Train;
 
-use crate::Result;
+use crate::{Error, Result};
 
 /// The part of a stage that needs libtorch. Its parameters, ports and checks are in a crate
 /// without.
@@ -49,7 +51,13 @@ impl<P: Work> Stage for Job<P> {
         out: &mut Output,
         cx: &Context,
     ) -> std::result::Result<(), StageError> {
-        Ok(self.0.work(inputs, out, cx)?)
+        // What fails here is this program or this machine, not what it was given to read.
+        catch_unwind(AssertUnwindSafe(|| self.0.work(inputs, out, cx)))
+            .unwrap_or_else(|payload| {
+                let text = stage_core::worker::panic_text(&*payload);
+                Err(Error::Internal(format!("panic: {text}")))
+            })
+            .map_err(StageError::from)
     }
 }
 

@@ -1,4 +1,4 @@
-//! The layers that the architectures are made of, over [`Params`].
+//! The layers that models are made of, over [`Params`].
 
 use tch::Tensor;
 
@@ -139,10 +139,13 @@ impl Lstm {
     }
 
     /// The state before the first frame: zeros, `(1, batch, hidden_size)` twice.
-    pub(crate) fn zero_state(&self, batch: i64) -> [Tensor; 2] {
+    ///
+    /// # Errors
+    /// Out of memory.
+    pub(crate) fn zero_state(&self, batch: i64) -> Result<[Tensor; 2]> {
         let options = (tch::Kind::Float, self.weights[0].device());
-        let zeros = || Tensor::zeros([1, batch, self.hidden_size], options);
-        [zeros(), zeros()]
+        let zeros = || Tensor::f_zeros([1, batch, self.hidden_size], options);
+        Ok([zeros()?, zeros()?])
     }
 
     /// `x` is `(B, T, inputs)`; gives `(B, T, hidden_size)` and the state after the last frame.
@@ -179,7 +182,7 @@ mod tests {
         let mut params = Params::new(Device::Cpu, 3);
         let lstm = Lstm::new(&mut params, "l", 3, 2).unwrap();
         let x = waves([1, 3, 3]);
-        let [h0, c0] = lstm.zero_state(1);
+        let [h0, c0] = lstm.zero_state(1).unwrap();
         let (y, _) = lstm.forward(&x, [&h0, &c0]).unwrap();
         let [wi, wh, bi, bh] = &lstm.weights;
         let mut h = Tensor::zeros([2], (Kind::Float, Device::Cpu));
@@ -198,7 +201,7 @@ mod tests {
         let mut params = Params::new(Device::Cpu, 3);
         let lstm = Lstm::new(&mut params, "l", 3, 4).unwrap();
         let x = waves([2, 6, 3]);
-        let [h, c] = lstm.zero_state(2);
+        let [h, c] = lstm.zero_state(2).unwrap();
         let (whole, _) = lstm.forward(&x, [&h, &c]).unwrap();
         let (_, [h, c]) = lstm.forward(&x.narrow(1, 0, 2), [&h, &c]).unwrap();
         let (rest, _) = lstm.forward(&x.narrow(1, 2, 4), [&h, &c]).unwrap();

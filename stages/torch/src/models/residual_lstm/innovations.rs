@@ -5,45 +5,31 @@
 //! residual bootstrap of time series, in runs of random length (the stationary bootstrap of
 //! Politis & Romano, 1994), so that an attack keeps its harmonics and the frames after it.
 
-use shard::Split;
-use stage_core::Cancel;
 use tch::{Device, Kind, Tensor};
 
-use crate::data::{Dataset, chunk_of};
-use crate::models::NextFrame;
+use crate::models::Pass;
+use crate::tasks::frames::FrameModel;
 use crate::{Error, Result};
 
-/// Frames that are kept: 48 s at the default road, 8 MiB.
-pub const KEPT: usize = 4096;
+/// Frames that are kept: 48 s at the default preprocessing, 8 MiB.
+pub(crate) const KEPT: usize = 4096;
 /// Most frames of the training split that are read, as a multiple of those kept.
 const READ: usize = 16;
-/// Parallel streams over the training split.
-const STREAMS: usize = 16;
-/// Frames of a chunk: the longest run that is kept in one.
-const ROWS: usize = 256;
 
-/// Gives `model` the errors of its mean on runs spread over the training split.
+/// The errors of the model's mean on runs spread over the training split, `(KEPT, width)` in the
+/// units of rows, and `(KEPT)`: 1 where the next is not the successor.
 ///
 /// # Errors
 /// Data cannot be read, libtorch fails, or a stop was asked for.
-pub fn collect(
-    model: &mut dyn NextFrame,
-    data: &Dataset,
-    device: Device,
-    cancel: &Cancel,
-) -> Result<()> {
-    if !model.draws() {
-        return Ok(());
-    }
+pub(crate) fn collect(model: &dyn FrameModel, pass: Pass<'_>) -> Result<(Tensor, Tensor)> {
     let _guard = tch::no_grad_guard();
-    let loader = data.pass(Split::Train, STREAMS, ROWS)?;
-    let total = usize::try_from(data.manifest.counts.train.rows).unwrap_or(usize::MAX);
+    let device = model.params().device();
+    let total = usize::try_from(pass.rows).unwrap_or(usize::MAX);
     let stride = total.min(READ * KEPT).div_ceil(KEPT).max(1);
     let (mut runs, mut ends, mut kept) = (Vec::new(), Vec::new(), 0);
-    let mut state = model.begin(loader.shape().batch as i64)?;
-    for (i, batch) in loader.epoch(0)?.enumerate() {
-        cancel.check()?;
-        let chunk = chunk_of(batch?, loader.shape(), device)?;
+    let mut state = model.begin(pass.streams)?;
+    for (i, chunk) in pass.chunks.enumerate() {
+        let chunk = chunk?;
         let frames = chunk.rows.size3()?.1 - 1;
         let now = chunk.rows.f_narrow(1, 0, frames)?;
         let (mean, after) = model.predict(&now, &chunk.reset, &state)?;
@@ -83,5 +69,5 @@ pub fn collect(
     let runs = Tensor::f_cat(&runs, 0)?.f_repeat([times, 1])?;
     let ends = Tensor::f_from_slice(&ends)?.f_repeat([times])?;
     let ends = ends.f_narrow(0, 0, KEPT as i64)?.f_to_device(device)?;
-    model.remember(&runs.f_narrow(0, 0, KEPT as i64)?, &ends)
+    Ok((runs.f_narrow(0, 0, KEPT as i64)?, ends))
 }

@@ -1,4 +1,4 @@
-//! The default model: an LSTM over whole pieces that predicts the *change* of a log-magnitude
+//! Model `residual-lstm`: an LSTM over whole pieces that predicts the *change* of a log-magnitude
 //! frame, and draws what it could not foresee from what it could not foresee in training.
 //!
 //! Let x be a frame, each bin normalised by mean and deviation of the training split.
@@ -27,14 +27,19 @@
 //! distance to the corpus larger (114 against 92; between halves of the corpus 58).
 
 use dsp::MagnitudeKind;
-use stage_train::ResidualConfig;
-use tch::{IndexOp, Kind, Tensor};
+use stage_train::models::ResidualLstm as Config;
+use tch::{Kind, Tensor};
 
 use super::layers::{Conv1d, Linear, Lstm};
-use super::{Chunk, Draw, Loss, NextFrame, Rows, State};
-use crate::innovations::KEPT;
+use super::{Chunk, Loss, Model, Moment, OpenPass, State};
 use crate::params::{Init, Params};
+use crate::rows::Rows;
+use crate::tasks::frames::FrameModel;
 use crate::{Error, Result};
+
+mod innovations;
+
+use innovations::KEPT;
 
 /// Bins that each convolution sees.
 const KERNEL: i64 = 5;
@@ -45,8 +50,8 @@ const LONGEST_SECONDS: f64 = 0.75;
 
 /// See the module.
 #[derive(Debug)]
-pub struct Residual {
-    config: ResidualConfig,
+pub struct ResidualLstm {
+    config: Config,
     params: Params,
     start: i64,
     bins: i64,
@@ -69,22 +74,23 @@ pub struct Residual {
     longest: f64,
 }
 
-impl Residual {
+impl ResidualLstm {
     /// A model for rows that have a column `magnitude`, whose tensors come from `params`; other
     /// columns are ignored.
     ///
     /// # Errors
     /// There is no such column, or its magnitudes are not logarithmic; a tensor is missing; out of
     /// memory.
-    pub fn new(config: &ResidualConfig, rows: &Rows, mut params: Params) -> Result<Self> {
+    pub fn new(config: &Config, rows: &Rows, mut params: Params) -> Result<Self> {
         let (start, bins) = rows.column("magnitude").ok_or_else(|| {
             Error::Data(
-                "the data set has no column `magnitude`, which preset `residual` reads".to_owned(),
+                "the data set has no column `magnitude`, which model `residual-lstm` reads"
+                    .to_owned(),
             )
         })?;
         if rows.format()?.magnitude != MagnitudeKind::Log {
             return Err(Error::Data(
-                "preset `residual` reads log-magnitudes, but the data set's are linear; \
+                "model `residual-lstm` reads log-magnitudes, but the data set's are linear; \
                  set `magnitude = \"log\"` in the featurize stage"
                     .to_owned(),
             ));
@@ -115,8 +121,8 @@ impl Residual {
         let mean = constant(rows.mean.iter().map(|&x| x as f32).collect())?;
         // A bin that never moves would be divided by zero.
         let std = constant(rows.std.iter().map(|&x| (x as f32).max(1e-3)).collect())?;
-        let low = (constant(rows.min.clone())? - &mean) / &std;
-        let high = (constant(rows.max.clone())? - &mean) / &std;
+        let low = constant(rows.min.clone())?.f_sub(&mean)?.f_div(&std)?;
+        let high = constant(rows.max.clone())?.f_sub(&mean)?.f_div(&std)?;
         let frame_rate = rows.format()?.frame_rate();
         let innovations = params.buffer("innovations", &[KEPT as i64, f], 0.0)?;
         let ends = params.buffer("ends", &[KEPT as i64], 1.0)?;
@@ -155,11 +161,12 @@ impl Residual {
         let mut after = Vec::with_capacity(state.0.len());
         let mut h = self.input.forward(x)?; // (B, T, H)
         for (i, layer) in self.layers.iter().enumerate() {
-            let [hidden, cell] = [&state.0[2 * i], &state.0[2 * i + 1]].map(|s| s.unsqueeze(0));
+            let hidden = state.0[2 * i].f_unsqueeze(0)?;
+            let cell = state.0[2 * i + 1].f_unsqueeze(0)?;
             let (y, [hidden, cell]) = layer.forward(&h, [&hidden, &cell])?;
             after.push(hidden.f_squeeze_dim(0)?);
             after.push(cell.f_squeeze_dim(0)?);
-            h = if i == 0 { y } else { y + &h };
+            h = if i == 0 { y } else { y.f_add(&h)? };
             if self.config.dropout > 0.0 {
                 h = h.f_dropout(self.config.dropout, train)?;
             }
@@ -236,7 +243,7 @@ impl Residual {
     }
 }
 
-impl NextFrame for Residual {
+impl Model for ResidualLstm {
     fn params(&self) -> &Params {
         &self.params
     }
@@ -252,11 +259,16 @@ impl NextFrame for Residual {
         ]
     }
 
-    fn remember(&mut self, errors: &Tensor, ends: &Tensor) -> Result<()> {
+    /// Keeps the errors that the trained mean makes on training frames.
+    fn fit(&mut self, moment: Moment, open: OpenPass<'_>) -> Result<()> {
+        if moment == Moment::BeforeTraining {
+            return Ok(());
+        }
+        let (errors, ends) = innovations::collect(self, open()?)?;
         let _guard = tch::no_grad_guard();
         let errors = errors.f_narrow(-1, self.start, self.bins)?;
         self.innovations.f_copy_(&errors.f_div(&self.std)?)?;
-        self.ends.f_copy_(ends)?;
+        self.ends.f_copy_(&ends)?;
         Ok(())
     }
 
@@ -274,7 +286,7 @@ impl NextFrame for Residual {
         Ok(State(state))
     }
 
-    fn loss(&mut self, chunk: &Chunk, state: &State) -> Result<Loss> {
+    fn loss(&mut self, _group: usize, chunk: &Chunk, state: &State) -> Result<Loss> {
         let x = self.normalise(&chunk.rows)?; // (B, T + 1, F)
         let frames = x.size3()?.1 - 1;
         let target = x.f_narrow(1, 1, frames)?;
@@ -295,10 +307,12 @@ impl NextFrame for Residual {
         Ok(Loss {
             parts: vec![("mse", square.f_detach()?)],
             total: square,
-            state: state.detach(),
+            state: state.detach()?,
         })
     }
+}
 
+impl FrameModel for ResidualLstm {
     fn predict(&self, rows: &Tensor, reset: &Tensor, state: &State) -> Result<(Tensor, State)> {
         let x = self.normalise(rows)?;
         let state = self.entering(&x, reset, state)?;
@@ -311,22 +325,22 @@ impl NextFrame for Residual {
         rows: &Tensor,
         reset: &Tensor,
         state: &State,
-        how: &Draw<'_>,
+        temperature: &Tensor,
     ) -> Result<(Tensor, State)> {
         let x = self.normalise(rows)?;
         let state = self.entering(&x, reset, state)?;
         let (mean, mut state) = self.forward(&x, &state, false)?;
         let frames = x.size3()?.1;
-        let mean = self.within_range(&mean.i((.., frames - 1, ..)))?; // (B, bins)
+        let mean = self.within_range(&mean.f_select(1, frames - 1)?)?; // (B, bins)
         let (run, errors) = self.innovation(&state.0[2 * self.layers.len() + 1])?;
         state.0[2 * self.layers.len() + 1] = run;
-        let drawn = mean.f_add(&errors.f_mul(&how.temperature.f_unsqueeze(1)?)?)?;
+        let drawn = mean.f_add(&errors.f_mul(&temperature.f_unsqueeze(1)?)?)?;
         let drawn = self.within_range(&drawn)?.f_unsqueeze(1)?;
         Ok((self.to_rows(&drawn)?.f_squeeze_dim(1)?, state))
     }
 }
 
-impl Residual {
+impl ResidualLstm {
     /// Rows of the data set from normalised magnitudes; columns that are not modelled are 0.
     fn to_rows(&self, x: &Tensor) -> Result<Tensor> {
         let magnitudes = x.f_mul(&self.std)?.f_add(&self.mean)?;
@@ -354,7 +368,7 @@ mod tests {
 
     const BINS: i64 = 33;
 
-    fn model() -> Residual {
+    fn model() -> ResidualLstm {
         let format = dsp::FrameFormat {
             rate: 1378,
             config: dsp::StftConfig {
@@ -375,22 +389,14 @@ mod tests {
             max: vec![0.0; width],
             frames: format.metadata(),
         };
-        Residual::new(
-            &ResidualConfig::default(),
-            &rows,
-            Params::new(Device::Cpu, 0),
-        )
-        .unwrap()
+        ResidualLstm::new(&Config::default(), &rows, Params::new(Device::Cpu, 0)).unwrap()
     }
 
     #[test]
     fn runs_of_innovations_are_successive_and_short() {
         let mut model = model();
         let kept = KEPT as i64;
-        let errors = Tensor::zeros([kept, BINS], FLOATS);
-        model
-            .remember(&errors, &Tensor::zeros([kept], FLOATS))
-            .unwrap();
+        model.ends = Tensor::zeros([kept], FLOATS);
         let _alone = GENERATOR.lock().unwrap_or_else(PoisonError::into_inner);
         tch::manual_seed(1);
         let mut run = Tensor::full([1, 2], -1.0, FLOATS);

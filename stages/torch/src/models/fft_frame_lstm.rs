@@ -1,4 +1,4 @@
-//! Preset `s0`: the classic window-to-frame LSTM on magnitudes and phases.
+//! Model `fft-frame-lstm`: the classic window-to-frame LSTM on magnitudes and phases.
 //!
 //! Magnitude and phase of a window of frames, side by side and with spectral descriptors
 //! appended, go through a stack of LSTM layers that begins every window from zero; a linear head
@@ -15,18 +15,23 @@
 use std::f64::consts::PI;
 
 use dsp::{Descriptors, FrameFormat, Stft};
-use stage_train::S0Config;
-use tch::{Device, IndexOp, Kind, Tensor};
+use stage_train::models::FftFrameLstm as Config;
+use tch::{Device, Kind, Tensor};
 
 use super::layers::{Linear, Lstm};
-use super::{Chunk, Draw, Loss, NextFrame, Rows, State};
+use super::{Chunk, Loss, Model, State};
 use crate::params::{Init, Params};
+use crate::rows::Rows;
+use crate::tasks::frames::FrameModel;
 use crate::{Error, Result};
+
+/// Most values of the windows of the rows that are read at a time.
+const MAX_WINDOWED: usize = 1 << 28;
 
 /// See the module.
 #[derive(Debug)]
-pub struct S0 {
-    config: S0Config,
+pub struct FftFrameLstm {
+    config: Config,
     params: Params,
     width: i64,
     bins: i64,
@@ -43,16 +48,16 @@ pub struct S0 {
     head: Linear,
 }
 
-impl S0 {
+impl FftFrameLstm {
     /// A model for rows with columns `magnitude` and `phase`, and `descriptors` if wanted, whose
     /// tensors come from `params`.
     ///
     /// # Errors
     /// A column is missing, or a tensor; out of memory.
-    pub fn new(config: &S0Config, rows: &Rows, mut params: Params) -> Result<Self> {
+    pub fn new(config: &Config, rows: &Rows, mut params: Params) -> Result<Self> {
         let missing = |column: &str| {
             Error::Data(format!(
-                "the data set has no column `{column}`, which preset `s0` reads; \
+                "the data set has no column `{column}`, which model `fft-frame-lstm` reads; \
                  switch it on in the featurize and dataset stages"
             ))
         };
@@ -125,14 +130,14 @@ impl S0 {
             if i > 0 && self.config.dropout > 0.0 {
                 h = h.f_dropout(self.config.dropout, train)?;
             }
-            let [h0, c0] = layer.zero_state(n);
+            let [h0, c0] = layer.zero_state(n)?;
             h = layer.forward(&h, [&h0, &c0])?.0;
         }
         self.head.forward(&h.f_select(1, -1)?)
     }
 
-    fn of(&self, constants: &Tensor, start: i64) -> Tensor {
-        constants.narrow(0, start, self.bins)
+    fn of(&self, constants: &Tensor, start: i64) -> Result<Tensor> {
+        Ok(constants.f_narrow(0, start, self.bins)?)
     }
 
     /// Raw rows from scaled predictions `(N, 2 bins)`: in range, phases in (−π, π], descriptors 0.
@@ -140,12 +145,12 @@ impl S0 {
         let unscale = |at: i64, start: i64| -> Result<Tensor> {
             let part = y.f_narrow(1, at, self.bins)?;
             Ok(part
-                .f_mul(&self.of(&self.std, start))?
-                .f_add(&self.of(&self.mean, start))?)
+                .f_mul(&self.of(&self.std, start)?)?
+                .f_add(&self.of(&self.mean, start)?)?)
         };
         let magnitude = unscale(0, self.magnitude)?
-            .f_maximum(&self.of(&self.low, self.magnitude))?
-            .f_minimum(&self.of(&self.high, self.magnitude))?;
+            .f_maximum(&self.of(&self.low, self.magnitude)?)?
+            .f_minimum(&self.of(&self.high, self.magnitude)?)?;
         let phase = wrap(&unscale(self.bins, self.phase)?)?;
         let rows = Tensor::f_zeros([y.size2()?.0, self.width], (Kind::Float, y.device()))?;
         rows.f_narrow(1, self.magnitude, self.bins)?
@@ -211,21 +216,13 @@ fn wrap(phase: &Tensor) -> Result<Tensor> {
     Ok(phase.f_sub(&turns.f_mul_scalar(2.0 * PI)?)?)
 }
 
-impl NextFrame for S0 {
+impl Model for FftFrameLstm {
     fn params(&self) -> &Params {
         &self.params
     }
 
     fn params_mut(&mut self) -> &mut Params {
         &mut self.params
-    }
-
-    fn buffers(&self) -> Vec<(&'static str, Tensor)> {
-        Vec::new()
-    }
-
-    fn draws(&self) -> bool {
-        false
     }
 
     fn begin(&self, streams: i64) -> Result<State> {
@@ -237,7 +234,7 @@ impl NextFrame for S0 {
         )?]))
     }
 
-    fn loss(&mut self, chunk: &Chunk, state: &State) -> Result<Loss> {
+    fn loss(&mut self, _group: usize, chunk: &Chunk, state: &State) -> Result<Loss> {
         let frames = chunk.rows.size3()?.1 - 1;
         let windows = chunk.rows.f_narrow(1, 0, frames)?;
         let y = self.net(&windows, true)?;
@@ -245,14 +242,14 @@ impl NextFrame for S0 {
         let scaled = |start: i64| -> Result<Tensor> {
             let part = target.f_narrow(1, start, self.bins)?;
             Ok(part
-                .f_sub(&self.of(&self.mean, start))?
-                .f_div(&self.of(&self.std, start))?)
+                .f_sub(&self.of(&self.mean, start)?)?
+                .f_div(&self.of(&self.std, start)?)?)
         };
         let magnitude = y
             .f_narrow(1, 0, self.bins)?
             .f_sub(&scaled(self.magnitude)?)?;
         // The shorter way around, back in scaled units.
-        let std = self.of(&self.std, self.phase);
+        let std = self.of(&self.std, self.phase)?;
         let phase = y
             .f_narrow(1, self.bins, self.bins)?
             .f_sub(&scaled(self.phase)?)?;
@@ -268,6 +265,17 @@ impl NextFrame for S0 {
             state: state.share(),
         })
     }
+}
+
+impl FrameModel for FftFrameLstm {
+    fn min_prompt(&self) -> usize {
+        self.config.window as usize
+    }
+
+    fn rows_at_a_time(&self) -> i64 {
+        let window = (self.config.window as usize).saturating_mul(self.width as usize);
+        i64::try_from(MAX_WINDOWED / window.max(1)).unwrap_or(i64::MAX)
+    }
 
     fn predict(&self, rows: &Tensor, reset: &Tensor, state: &State) -> Result<(Tensor, State)> {
         let (streams, frames, width) = rows.size3()?;
@@ -281,7 +289,7 @@ impl NextFrame for S0 {
         rows: &Tensor,
         reset: &Tensor,
         state: &State,
-        _how: &Draw<'_>,
+        _temperature: &Tensor,
     ) -> Result<(Tensor, State)> {
         let frames = rows.size3()?.1;
         let (windows, state) = self.windows(rows, reset, state)?;
@@ -290,7 +298,7 @@ impl NextFrame for S0 {
             .f_view([-1, frames, window, self.width])?
             .f_select(1, frames - 1)?;
         let y = self.to_rows(&self.net(&last, false)?)?;
-        self.describe(&y, &rows.i((.., frames - 1, ..)))?;
+        self.describe(&y, &rows.f_select(1, frames - 1)?)?;
         Ok((y, state))
     }
 }

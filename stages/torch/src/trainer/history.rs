@@ -10,7 +10,7 @@ use std::fmt::Write;
 use plot::{Floor, LineChart, Scale, Series, Size};
 use serde::{Deserialize, Serialize};
 
-use crate::validate::Errors;
+use super::metrics::Metrics;
 
 /// One validation.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -25,8 +25,8 @@ pub struct Record {
     pub parts: BTreeMap<String, f64>,
     /// Learning rate of the last step.
     pub learning_rate: f64,
-    /// Errors on the validation split, if there is one.
-    pub validation: Option<Errors>,
+    /// What the validation split gave, the primary metric first; empty without such a split.
+    pub metrics: Metrics,
     /// Whether it is the best so far.
     pub best: bool,
 }
@@ -43,70 +43,79 @@ pub fn to_jsonl(records: &[Record]) -> String {
         })
 }
 
-/// The records as a table with a header.
+/// The records as a table with a header: a column for each part of the loss, each metric and each
+/// baseline.
 pub fn to_csv(records: &[Record]) -> String {
-    let mut text = String::from("step,epoch,loss");
     let parts: Vec<&String> = records
         .first()
         .map_or(Vec::new(), |r| r.parts.keys().collect());
-    for part in &parts {
-        let _ = write!(text, ",{part}");
+    let values = |record: &Record| -> Vec<(String, f64)> {
+        record.metrics.iter().flat_map(|m| m.values()).collect()
+    };
+    let metrics: Vec<String> = records
+        .iter()
+        .map(values)
+        .find(|values| !values.is_empty())
+        .map_or(Vec::new(), |values| {
+            values.into_iter().map(|v| v.0).collect()
+        });
+    let mut text = String::from("step,epoch,loss");
+    for name in &parts {
+        let _ = write!(text, ",{name}");
     }
-    text.push_str(",learning_rate,valid_rmse_db,copy_previous_rmse_db,bin_mean_rmse_db,best\n");
+    text.push_str(",learning_rate");
+    for name in &metrics {
+        let _ = write!(text, ",{name}");
+    }
+    text.push_str(",best\n");
     for record in records {
         let _ = write!(text, "{},{},{}", record.step, record.epoch, record.loss);
-        for part in &parts {
-            let _ = match record.parts.get(*part) {
+        let values: BTreeMap<String, f64> = values(record).into_iter().collect();
+        let mut cell = |value: Option<&f64>| {
+            let _ = match value {
                 Some(value) => write!(text, ",{value}"),
                 None => write!(text, ","),
             };
-        }
-        let _ = match &record.validation {
-            Some(e) => write!(
-                text,
-                ",{},{},{},{}",
-                record.learning_rate, e.model, e.copy_previous, e.bin_mean
-            ),
-            None => write!(text, ",{},,,", record.learning_rate),
         };
+        for name in &parts {
+            cell(record.parts.get(*name));
+        }
+        cell(Some(&record.learning_rate));
+        for name in &metrics {
+            cell(values.get(name));
+        }
         let _ = writeln!(text, ",{}", record.best);
     }
     text
 }
 
-/// The curve of the validation error with its floors, or of the loss where nothing is held out.
+/// The curve of the primary metric with its baselines; of the training loss where nothing is held
+/// out.
 pub fn chart(records: &[Record]) -> LineChart {
     let point = |record: &Record, value: f64| (record.step as f64, value);
     let held_out: Vec<(f64, f64)> = records
         .iter()
-        .filter_map(|r| r.validation.map(|e| point(r, e.model)))
+        .filter_map(|r| r.metrics.first().map(|metric| point(r, metric.value)))
         .collect();
-    let floors = records
-        .iter()
-        .rev()
-        .find_map(|r| r.validation)
-        .map_or(Vec::new(), |errors| {
-            vec![
-                Floor {
-                    name: "copy previous frame".into(),
-                    value: errors.copy_previous,
-                },
-                Floor {
-                    name: "mean of each bin".into(),
-                    value: errors.bin_mean,
-                },
-            ]
-        });
-    let (series, y_label) = if held_out.is_empty() {
-        let losses = records.iter().map(|r| point(r, r.loss)).collect();
-        (("training loss", losses), "Loss")
-    } else {
-        (("validation", held_out), "RMSE of the next frame (dB)")
+    let last = records.iter().rev().find_map(|r| r.metrics.first());
+    let (series, y_label, floors) = match last {
+        Some(metric) => {
+            let floor = |baseline: &super::metrics::Baseline| Floor {
+                name: baseline.name.replace('_', " "),
+                value: baseline.value,
+            };
+            let floors = metric.baselines.iter().map(floor).collect();
+            (("validation", held_out), metric.label(), floors)
+        }
+        None => {
+            let losses = records.iter().map(|r| point(r, r.loss)).collect();
+            (("training loss", losses), "loss".to_owned(), Vec::new())
+        }
     };
     LineChart {
         title: "Training".into(),
         x_label: "Step".into(),
-        y_label: y_label.into(),
+        y_label,
         series: vec![Series {
             name: series.0.into(),
             points: series.1,
@@ -119,24 +128,24 @@ pub fn chart(records: &[Record]) -> LineChart {
 
 #[cfg(test)]
 mod tests {
+    use super::super::metrics::{Better, Metric};
     use super::*;
 
     fn records() -> Vec<Record> {
-        let record = |step: u64, validation| Record {
+        let record = |step: u64, metrics| Record {
             step,
             epoch: step / 10,
             loss: 0.5,
             parts: BTreeMap::from([("mse".to_owned(), 0.25)]),
             learning_rate: 0.001,
-            validation,
+            metrics,
             best: true,
         };
-        let errors = Errors {
-            model: 3.0,
-            copy_previous: 4.0,
-            bin_mean: 12.5,
-        };
-        vec![record(10, None), record(20, Some(errors))]
+        let error = Metric::new("rmse", "dB", 3.0, Better::Lower)
+            .with("copy_previous", 4.0)
+            .with("bin_mean", 12.5);
+        let share = Metric::new("share", "", 0.5, Better::Higher);
+        vec![record(10, Vec::new()), record(20, vec![error, share])]
     }
 
     #[test]
@@ -149,14 +158,14 @@ mod tests {
         assert_eq!(lines, records);
         assert_eq!(
             to_csv(&records),
-            "step,epoch,loss,mse,learning_rate,valid_rmse_db,copy_previous_rmse_db,\
-             bin_mean_rmse_db,best\n10,1,0.5,0.25,0.001,,,,true\n20,2,0.5,0.25,0.001,3,4,12.5,true\n"
+            "step,epoch,loss,mse,learning_rate,rmse,rmse_copy_previous,rmse_bin_mean,share,best\n\
+             10,1,0.5,0.25,0.001,,,,,true\n20,2,0.5,0.25,0.001,3,4,12.5,0.5,true\n"
         );
     }
 
     #[test]
-    fn the_chart_draws_the_floors() {
+    fn the_chart_draws_whatever_is_measured() {
         let svg = chart(&records()).to_svg();
-        assert!(svg.contains("copy previous frame"));
+        assert!(svg.contains("copy previous") && svg.contains("rmse (dB)"));
     }
 }
