@@ -46,7 +46,7 @@ pub enum Sampling {
 pub trait ModelParams: Default + Serialize + for<'de> Deserialize<'de> {
     /// The name in pipeline.toml and in model files.
     const NAME: &'static str;
-    /// One line for `pipeline models`.
+    /// One line on what it is.
     const ABOUT: &'static str;
     /// What it is a model of.
     const TASK: TaskName;
@@ -196,7 +196,7 @@ pub fn model(name: &str) -> Option<&'static ModelEntry> {
 pub(crate) fn unknown_model(name: &str) -> serde_json::Error {
     let names: Vec<&str> = MODELS.iter().map(|entry| entry.name).collect();
     serde_json::Error::custom(format!(
-        "there is no model `{}`, expected one of {}; `pipeline models` lists them",
+        "there is no model `{}`, expected one of {}",
         name.escape_debug(),
         names.join(", ")
     ))
