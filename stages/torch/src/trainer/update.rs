@@ -205,7 +205,7 @@ mod tests {
         assert!((value(&after) - 1.0).abs() < 1e-4, "{after}");
         // What is short enough stays as it is, bit for bit.
         let before = gradients[0].copy();
-        clip_gradients(&gradients, 10.0, Device::Cpu).unwrap();
+        let _ = clip_gradients(&gradients, 10.0, Device::Cpu).unwrap();
         assert_eq!(before, gradients[0]);
         loss(&params, f64::INFINITY).backward();
         let norm = clip_gradients(&gradients, 1.0, Device::Cpu).unwrap();
@@ -236,10 +236,10 @@ mod tests {
         let of =
             |params: &Params| ["a", "b"].map(|name| params.get(name).unwrap().double_value(&[0]));
         let total = loss(&params, 1.0);
-        update.apply(&mut params, 0, &total, 0).unwrap();
+        let _ = update.apply(&mut params, 0, &total, 0).unwrap();
         assert_eq!(of(&params), [-1.5, 0.0]);
         let total = loss(&params, 1.0);
-        update.apply(&mut params, 1, &total, 0).unwrap();
+        let _ = update.apply(&mut params, 1, &total, 0).unwrap();
         assert_eq!(of(&params), [-1.5, -2.0]);
         let alone = vec![Group::new("first", "a")];
         assert!(Update::new(&training, &params, alone).is_err());
