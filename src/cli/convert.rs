@@ -12,7 +12,7 @@ use engine::fs::{Fs, RealFs};
 use serde::{Deserialize, Serialize};
 use stage_core::text::of_name;
 use stage_core::{
-    Cancel, Context, Event, ItemInput, Kind, Output, Part, Port, SOURCE_FILE, Stage, StageError,
+    Cancel, Context, Event, Inputs, ItemInput, Kind, Output, Part, Port, SOURCE_FILE, Stage, StageError,
 };
 
 use super::files::{self, Put, split};
@@ -136,7 +136,13 @@ impl Stage for Transcode {
         &[]
     }
 
-    fn map(&self, item: &ItemInput, out: &mut Output, cx: &Context) -> Result<(), StageError> {
+    fn map(
+        &self,
+        item: &ItemInput,
+        _: &Inputs,
+        out: &mut Output,
+        cx: &Context,
+    ) -> Result<(), StageError> {
         let done = out.path(DONE)?;
         let written = match self.to {
             To::MusicXml => score(item, &done, cx, score::write_musicxml),

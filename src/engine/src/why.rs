@@ -6,7 +6,7 @@ use serde_json::Value;
 use stage_core::{Digest, Part};
 
 use crate::error::EngineError;
-use crate::session::{Node, NodeIndex, PREVIOUS, Readiness, Session, State};
+use crate::session::{BesideItems, Node, NodeIndex, PREVIOUS, Readiness, Session, State};
 use crate::store::Latest;
 
 /// One part of a key that differs from the last time.
@@ -139,16 +139,25 @@ impl Session<'_> {
     }
 
     fn waits_for(&self, node: &Node) -> String {
-        if let Some(above) = node.upstream {
+        if let Some(above) = node.upstream
+            && !self.nodes[above].state.is_done()
+        {
             return self.graph().stages[self.nodes[above].stage].name.clone();
         }
         let mut names: Vec<&str> = Vec::new();
         let mut stages = self.graph().upstream(node.stage);
-        stages.insert(node.stage);
+        if node.part != Part::Item {
+            stages.insert(node.stage);
+        }
         for other in &self.nodes {
             let name = self.graph().stages[other.stage].name.as_str();
+            // An item waits for its own item, which is done, and for whole sets.
+            let is_before = match node.part {
+                Part::Item => other.part != Part::Item,
+                _ => other.part <= node.part,
+            };
             if stages.contains(&other.stage)
-                && other.part <= node.part
+                && is_before
                 && !std::ptr::eq(other, node)
                 && !other.state.is_settled()
                 && !names.contains(&name)
@@ -209,18 +218,16 @@ impl Session<'_> {
         node: &Node,
     ) -> Result<BTreeMap<String, Vec<Digest>>, EngineError> {
         if node.part == Part::Item {
+            let mut inputs = match self.beside_items.get(&node.stage) {
+                Some(BesideItems::Ready { gathered, .. }) => gathered.digests(),
+                _ => BTreeMap::new(),
+            };
             let digest = self.item_input(node);
-            return Ok(BTreeMap::from([(
-                "items".to_owned(),
-                digest.into_iter().collect(),
-            )]));
+            inputs.insert("items".to_owned(), digest.into_iter().collect());
+            return Ok(inputs);
         }
         Ok(match self.gather(index)? {
-            Readiness::Ready(gathered) => gathered
-                .members
-                .into_iter()
-                .map(|(port, members)| (port, members.into_iter().map(|m| m.artifact).collect()))
-                .collect(),
+            Readiness::Ready(gathered) => gathered.digests(),
             _ => BTreeMap::new(),
         })
     }

@@ -4,7 +4,10 @@
 
 mod toy;
 
+use std::collections::BTreeMap;
+
 use engine::Config;
+use engine::config::Preparing;
 
 fn error(toml: &str, settings: &[&str]) -> String {
     match Config::parse(
@@ -188,11 +191,14 @@ fn a_list_of_inputs_is_a_set() {
         let parsed = Config::parse("x".as_ref(), toml, &toy::registry(), &[]);
         parsed.unwrap_or_else(|error| panic!("{error}")).graph
     };
-    let road = |text: &str| {
+    let preprocessing = |text: &str| {
         let graph = graph(text);
         let stage = graph.stages.iter().position(|def| def.kind == "sum");
-        let params = |stage: usize| graph.stages[stage].params.clone();
-        graph.road(stage.unwrap(), &params)
+        let describe = |stage: usize| Preparing {
+            params: graph.stages[stage].params.clone(),
+            artifacts: BTreeMap::new(),
+        };
+        graph.preprocessing(stage.unwrap(), &describe)
     };
     let base = "[sources.a]; [sources.b]; [stages.read]; inputs = [\"a\", \"b\"]; [stages.loud]; \
                 kind = \"read\"; upper = true; inputs = [\"a\", \"b\"]; [stages.count]; \
@@ -204,7 +210,7 @@ fn a_list_of_inputs_is_a_set() {
             {"kind": "read", "version": 1, "params": {"limit": 0.0, "upper": true}, "inputs": ["source"]},
         ],
     }]);
-    assert_eq!(road(base), expected);
+    assert_eq!(preprocessing(base), expected);
     let swaps = [
         ("[\"loud\", \"read\"]", "[\"read\", \"loud\"]"),
         ("[\"a\", \"b\"]", "[\"b\", \"a\"]"),
@@ -220,7 +226,7 @@ fn a_list_of_inputs_is_a_set() {
     for (from, to) in swaps {
         let other = base.replace(from, to);
         assert_ne!(other, base);
-        assert_eq!(road(&other), expected, "{other}");
+        assert_eq!(preprocessing(&other), expected, "{other}");
         if !from.contains("loud\"") && from.contains('[') {
             assert_eq!(inputs(&other), inputs(base), "{other}");
         }

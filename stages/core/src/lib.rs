@@ -26,7 +26,7 @@ pub mod text;
 mod tree;
 pub mod worker;
 
-pub use context::{Cancel, Context, DeviceChoice, Publisher, Sink};
+pub use context::{Cancel, Context, DeviceChoice, Preprocessing, Publisher, Sink};
 pub use digest::{Digest, DigestParseError, KeyHasher, derive_seed};
 pub use error::{FailureClass, StageError};
 pub use event::{Event, NoteLevel};

@@ -88,7 +88,9 @@ pub struct Estimate {
 /// A stage: the value holds its parameters.
 ///
 /// A kind with an item part has exactly one [`PortTakes::Items`] port that feeds it; its whole
-/// part, if it has one, gets the mapped artifacts under that port's name.
+/// part, if it has one, gets the mapped artifacts under that port's name. The artifacts of its
+/// [`PortTakes::Artifact`] ports are given to the item part with each item, and are part of each
+/// item's key: a codec that was fitted on the corpus, for instance.
 pub trait Stage: fmt::Debug + Send + Sync {
     /// Which parts there are, in order.
     fn parts(&self) -> &'static [Part];
@@ -149,9 +151,9 @@ pub trait Stage: fmt::Debug + Send + Sync {
         Ok(vec![None; paths.len()])
     }
 
-    /// Whether `part` is given the map stages upstream with their resolved parameters as
-    /// [`Context::road`]. They are then part of its key.
-    fn wants_road(&self, part: Part) -> bool {
+    /// Whether `part` is given the stages that prepare its items as [`Context::preprocessing`].
+    /// They are then part of its key.
+    fn wants_preprocessing(&self, part: Part) -> bool {
         let _ = part;
         false
     }
@@ -175,12 +177,18 @@ pub trait Stage: fmt::Debug + Send + Sync {
         Estimate::default()
     }
 
-    /// The item part.
+    /// The item part. `inputs` holds the artifacts of the stage's [`PortTakes::Artifact`] ports.
     ///
     /// # Errors
     /// See [`StageError`]: only [`StageError::Content`] is remembered.
-    fn map(&self, item: &ItemInput, out: &mut Output, cx: &Context) -> Result<(), StageError> {
-        let _ = (item, out, cx);
+    fn map(
+        &self,
+        item: &ItemInput,
+        inputs: &Inputs,
+        out: &mut Output,
+        cx: &Context,
+    ) -> Result<(), StageError> {
+        let _ = (item, inputs, out, cx);
         Err(elsewhere(Part::Item))
     }
 

@@ -228,7 +228,13 @@ impl Stage for Dataset {
         }
     }
 
-    fn map(&self, item: &ItemInput, out: &mut Output, cx: &Context) -> Result<(), StageError> {
+    fn map(
+        &self,
+        item: &ItemInput,
+        _: &Inputs,
+        out: &mut Output,
+        cx: &Context,
+    ) -> Result<(), StageError> {
         map::map(self, item, out, cx)
     }
 

@@ -16,8 +16,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use audio::{MonoOptions, MonoReader, MonoWavWriter, WavFormat};
 use serde::{Deserialize, Serialize};
 use stage_core::{
-    Context, Digest, Estimate, Host, ItemInput, Kind, Output, ParamError, Part, Port, PortTakes,
-    SOURCE_FILE, Stage, StageError,
+    Context, Digest, Estimate, Host, Inputs, ItemInput, Kind, Output, ParamError, Part, Port,
+    PortTakes, SOURCE_FILE, Stage, StageError,
 };
 
 use error::Error;
@@ -149,7 +149,13 @@ impl Stage for Decode {
         }
     }
 
-    fn map(&self, item: &ItemInput, out: &mut Output, cx: &Context) -> Result<(), StageError> {
+    fn map(
+        &self,
+        item: &ItemInput,
+        _: &Inputs,
+        out: &mut Output,
+        cx: &Context,
+    ) -> Result<(), StageError> {
         let options = MonoOptions {
             rate: self.rate,
             min_seconds: self.min_duration,

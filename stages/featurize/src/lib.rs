@@ -28,7 +28,7 @@ mod params;
 
 use dsp::MagnitudeKind;
 use stage_core::{
-    Context, Estimate, ItemInput, Kind, Output, ParamError, Part, Port, PortTakes, Stage,
+    Context, Estimate, Inputs, ItemInput, Kind, Output, ParamError, Part, Port, PortTakes, Stage,
     StageError,
 };
 
@@ -81,7 +81,13 @@ impl Stage for Featurize {
         }
     }
 
-    fn map(&self, item: &ItemInput, out: &mut Output, cx: &Context) -> Result<(), StageError> {
+    fn map(
+        &self,
+        item: &ItemInput,
+        _: &Inputs,
+        out: &mut Output,
+        cx: &Context,
+    ) -> Result<(), StageError> {
         let pcm = item.input.open(PCM)?;
         let path = out.path(SHARD)?;
         frames::write(self, pcm, &path, &cx.cancel).map_err(StageError::from)

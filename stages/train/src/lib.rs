@@ -199,7 +199,7 @@ impl Stage for Train {
             .collect()
     }
 
-    fn wants_road(&self, _part: Part) -> bool {
+    fn wants_preprocessing(&self, _part: Part) -> bool {
         true
     }
 

@@ -35,7 +35,10 @@ const DEADLOCK: Duration = Duration::from_secs(120);
 const SETTINGS: [&[&str]; 3] = [&[], &["read.upper=true"], &["sum.unit='words'"]];
 
 fn toy() -> Toy {
-    let toy = numbered(FILES);
+    let toy = Toy {
+        toml: coded(),
+        ..numbered(FILES)
+    };
     std::fs::write(toy.dir.path().join(PROMPT), "what then").unwrap();
     toy
 }

@@ -63,7 +63,13 @@ impl Stage for Read {
     fn validate(&self) -> Result<(), ParamError> {
         ParamError::check_range("limit", &self.limit, 0.0..=10.0, "lines")
     }
-    fn map(&self, item: &ItemInput, out: &mut Output, _: &Context) -> Result<(), StageError> {
+    fn map(
+        &self,
+        item: &ItemInput,
+        _: &Inputs,
+        out: &mut Output,
+        _: &Context,
+    ) -> Result<(), StageError> {
         let bytes = item.input.read(SOURCE_FILE, 1 << 20)?;
         let text = String::from_utf8(bytes).map_err(|_| StageError::content("no UTF-8"))?;
         let body = match text.split_once('\n') {
@@ -104,7 +110,13 @@ impl Stage for Count {
     fn ports(&self) -> &'static [Port] {
         &[ITEMS]
     }
-    fn map(&self, item: &ItemInput, out: &mut Output, _: &Context) -> Result<(), StageError> {
+    fn map(
+        &self,
+        item: &ItemInput,
+        _: &Inputs,
+        out: &mut Output,
+        _: &Context,
+    ) -> Result<(), StageError> {
         let text = String::from_utf8_lossy(&item.input.read("text", 1 << 20)?).into_owned();
         let n = if self.letters {
             text.len()
@@ -165,7 +177,13 @@ impl Stage for Sum {
         };
         Ok(paths.iter().map(|path| label(path).flatten()).collect())
     }
-    fn map(&self, item: &ItemInput, out: &mut Output, _: &Context) -> Result<(), StageError> {
+    fn map(
+        &self,
+        item: &ItemInput,
+        _: &Inputs,
+        out: &mut Output,
+        _: &Context,
+    ) -> Result<(), StageError> {
         out.link("count", &item.input, "count")
     }
     fn reduce(&self, inputs: &Inputs, out: &mut Output, _: &Context) -> Result<(), StageError> {
@@ -239,12 +257,150 @@ impl Stage for Tell {
     }
 }
 
+/// The first letters of all words of a corpus, each once: a codec that is fitted on the whole set.
+#[derive(Debug, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Codec {
+    /// Whether the letters stand in the other order.
+    pub reverse: bool,
+}
+
+impl Kind for Codec {
+    const KIND: &'static str = "codec";
+    const VERSION: u32 = 1;
+    const ABOUT: &'static str = "fits a codec";
+}
+
+impl Stage for Codec {
+    fn parts(&self) -> &'static [Part] {
+        &[Part::Whole]
+    }
+    fn ports(&self) -> &'static [Port] {
+        &[ITEMS]
+    }
+    fn reduce(&self, inputs: &Inputs, out: &mut Output, _: &Context) -> Result<(), StageError> {
+        let mut letters = std::collections::BTreeSet::new();
+        for item in inputs.items("items") {
+            let text = String::from_utf8_lossy(&item.input.read("text", 1 << 20)?).into_owned();
+            letters.extend(
+                text.split_whitespace()
+                    .filter_map(|word| word.chars().next()),
+            );
+        }
+        let letters: String = match self.reverse {
+            false => letters.iter().collect(),
+            true => letters.iter().rev().collect(),
+        };
+        out.write("letters", letters.as_bytes())
+    }
+}
+
+/// Replaces each word by the place of its first letter in the codec.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Encode {
+    /// What stands between two places.
+    pub between: String,
+}
+
+impl Default for Encode {
+    fn default() -> Self {
+        Self {
+            between: " ".into(),
+        }
+    }
+}
+
+impl Kind for Encode {
+    const KIND: &'static str = "encode";
+    const VERSION: u32 = 1;
+    const ABOUT: &'static str = "encodes a text";
+}
+
+impl Stage for Encode {
+    fn parts(&self) -> &'static [Part] {
+        &[Part::Item]
+    }
+    fn ports(&self) -> &'static [Port] {
+        &[
+            ITEMS,
+            Port {
+                name: "codec",
+                takes: PortTakes::Artifact,
+                required: true,
+                about: "a fitted codec",
+            },
+        ]
+    }
+    fn map(
+        &self,
+        item: &ItemInput,
+        inputs: &Inputs,
+        out: &mut Output,
+        _: &Context,
+    ) -> Result<(), StageError> {
+        let letters = inputs.one("codec")?.read("letters", 1 << 20)?;
+        let letters = String::from_utf8_lossy(&letters).into_owned();
+        let text = String::from_utf8_lossy(&item.input.read("text", 1 << 20)?).into_owned();
+        let place = |word: &str| {
+            let first = word.chars().next();
+            let place = letters.chars().position(|letter| Some(letter) == first);
+            place.map_or("?".to_owned(), |place| place.to_string())
+        };
+        let codes: Vec<String> = text.split_whitespace().map(place).collect();
+        out.write("codes", codes.join(&self.between).as_bytes())
+    }
+}
+
+/// All codes of a corpus, one item a line, and the chain that prepared them.
+#[derive(Debug, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Pack {}
+
+impl Kind for Pack {
+    const KIND: &'static str = "pack";
+    const VERSION: u32 = 1;
+    const ABOUT: &'static str = "packs codes";
+}
+
+impl Stage for Pack {
+    fn parts(&self) -> &'static [Part] {
+        &[Part::Whole]
+    }
+    fn ports(&self) -> &'static [Port] {
+        &[ITEMS]
+    }
+    fn wants_preprocessing(&self, _: Part) -> bool {
+        true
+    }
+    fn reduce(&self, inputs: &Inputs, out: &mut Output, cx: &Context) -> Result<(), StageError> {
+        let mut lines = Vec::new();
+        for item in inputs.items("items") {
+            let codes = item.input.read("codes", 1 << 20)?;
+            lines.push(String::from_utf8_lossy(&codes).into_owned());
+        }
+        out.write("lines", lines.join("\n").as_bytes())?;
+        let Some(preprocessing) = &cx.preprocessing else {
+            return Err(StageError::content("no preprocessing"));
+        };
+        out.write("chain", preprocessing.stages.to_string().as_bytes())?;
+        for (digest, artifact) in &preprocessing.artifacts {
+            let letters = artifact.read("letters", 1 << 20)?;
+            out.write(&format!("artifacts/{digest}"), &letters)?;
+        }
+        Ok(())
+    }
+}
+
 pub fn registry() -> Registry {
     Registry::new([
         KindEntry::of::<Read>(),
         KindEntry::of::<Count>(),
         KindEntry::of::<Sum>(),
         KindEntry::of::<Tell>(),
+        KindEntry::of::<Codec>(),
+        KindEntry::of::<Encode>(),
+        KindEntry::of::<Pack>(),
     ])
 }
 
@@ -266,6 +422,24 @@ inputs = ["count@corpus"]
 [stages.tell]
 inputs = { sum = "sum", extra = "count@prompt" }
 "#;
+
+/// What [`coded`] adds to [`TOML`]: a codec that is fitted on the corpus, and texts that are encoded
+/// with it.
+pub const CODEC: &str = r#"
+[stages.codec]
+inputs = ["read@corpus"]
+
+[stages.encode]
+inputs = { items = "read", codec = "codec" }
+
+[stages.pack]
+inputs = ["encode@corpus"]
+"#;
+
+/// [`TOML`] with [`CODEC`].
+pub fn coded() -> String {
+    format!("{TOML}{CODEC}")
+}
 
 /// Three files, one of them in a folder.
 pub const FILES: [(&str, &str); 3] = [
@@ -337,6 +511,14 @@ impl Toy {
             toy.write(name, text);
         }
         toy
+    }
+
+    /// A project with a codec.
+    pub fn coded(files: &[(&str, &str)]) -> Self {
+        Self {
+            toml: coded(),
+            ..Self::new(files)
+        }
     }
 
     pub fn path(&self, name: &str) -> PathBuf {

@@ -323,7 +323,7 @@ impl<'a> Run<'a> {
         Facts {
             architecture: self.train.architecture(),
             rows: self.data.rows.clone(),
-            road: self.cx.road.clone(),
+            road: self.cx.preprocessing.as_ref().map(|p| p.stages.clone()),
             train,
             step: record.step,
             epoch: record.epoch,
