@@ -12,7 +12,8 @@ use engine::fs::{Fs, RealFs};
 use serde::{Deserialize, Serialize};
 use stage_core::text::of_name;
 use stage_core::{
-    Cancel, Context, Event, Inputs, ItemInput, Kind, Output, Part, Port, SOURCE_FILE, Stage, StageError,
+    Cancel, Context, Event, Inputs, ItemInput, Kind, Output, Part, Port, SOURCE_FILE, Stage,
+    StageError,
 };
 
 use super::files::{self, Put, split};
@@ -130,6 +131,10 @@ impl Kind for Transcode {
 impl Stage for Transcode {
     fn parts(&self) -> &'static [Part] {
         &[Part::Item]
+    }
+
+    fn gives(&self, _: Part) -> &'static str {
+        "sound"
     }
 
     fn ports(&self) -> &'static [Port] {

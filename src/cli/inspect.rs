@@ -88,6 +88,10 @@ impl Stage for Look {
         &[Part::Item]
     }
 
+    fn gives(&self, _: Part) -> &'static str {
+        "report"
+    }
+
     fn ports(&self) -> &'static [Port] {
         &[]
     }

@@ -1,6 +1,6 @@
 //! Why an action is stale: each part of its key, old → new.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use serde_json::Value;
 use stage_core::{Digest, Part};
@@ -190,24 +190,8 @@ impl Session<'_> {
                 &now.version.to_string(),
             ));
         }
-        let parse = |text: &str| match serde_json::from_str(text) {
-            Ok(Value::Object(map)) => map,
-            _ => serde_json::Map::new(),
-        };
-        let (then, now) = (parse(&then.params), parse(&now.params));
-        let mut keys: Vec<&String> = then.keys().chain(now.keys()).collect();
-        keys.sort();
-        keys.dedup();
-        for key in keys {
-            let show = |map: &serde_json::Map<String, Value>| {
-                map.get(key)
-                    .map_or_else(|| "unset".to_owned(), Value::to_string)
-            };
-            let (old, new) = (show(&then), show(&now));
-            if old != new {
-                changes.push(change(&format!("parameter {key}"), &old, &new));
-            }
-        }
+        let parse = |text: &str| serde_json::from_str(text).unwrap_or(Value::Null);
+        parameter_changes("", &parse(&then.params), &parse(&now.params), &mut changes);
         changes
     }
 
@@ -230,6 +214,33 @@ impl Session<'_> {
             Readiness::Ready(gathered) => gathered.digests(),
             _ => BTreeMap::new(),
         })
+    }
+}
+
+/// The parameters that differ, those in tables by their dotted names.
+fn parameter_changes(table: &str, then: &Value, now: &Value, changes: &mut Vec<Change>) {
+    let empty = serde_json::Map::new();
+    let (then, now) = (
+        then.as_object().unwrap_or(&empty),
+        now.as_object().unwrap_or(&empty),
+    );
+    let keys: BTreeSet<&String> = then.keys().chain(now.keys()).collect();
+    for key in keys {
+        let (old, new) = (then.get(key), now.get(key));
+        if old == new {
+            continue;
+        }
+        if let (Some(old @ Value::Object(inner)), Some(new @ Value::Object(_))) = (old, new)
+            // A file's content stands as a table of its digest.
+            && !inner.contains_key("file")
+        {
+            parameter_changes(&format!("{table}{key}."), old, new, changes);
+            continue;
+        }
+        let show =
+            |value: Option<&Value>| value.map_or_else(|| "unset".to_owned(), Value::to_string);
+        let what = format!("parameter {table}{key}");
+        changes.push(change(&what, &show(old), &show(new)));
     }
 }
 

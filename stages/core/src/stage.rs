@@ -52,6 +52,9 @@ pub enum PortTakes {
     Artifact,
 }
 
+/// What a source gives, see [`Port::of`].
+pub const FILES: &str = "files";
+
 /// A named input.
 #[derive(Debug, Clone, Copy)]
 pub struct Port {
@@ -59,6 +62,9 @@ pub struct Port {
     pub name: &'static str,
     /// What it takes.
     pub takes: PortTakes,
+    /// The kinds of artifact that it takes, as [`Stage::gives`] names them; [`FILES`] for the files
+    /// of a source.
+    pub of: &'static [&'static str],
     /// Whether the stage can do without.
     pub required: bool,
     /// One line for the help.
@@ -74,6 +80,15 @@ pub enum Host {
     Worker,
     /// Another executable of ours, found beside `pipeline`.
     Program(&'static str),
+}
+
+/// What work needs of the machine while it is done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Needs {
+    /// Whether it computes on the device ([`Context::device`]): one action does at a time.
+    pub device: bool,
+    /// Most threads that it makes use of; `None` for all that the run has.
+    pub threads: Option<usize>,
 }
 
 /// A guess of what work will cost, for the forecast when there is no history.
@@ -97,6 +112,18 @@ pub trait Stage: fmt::Debug + Send + Sync {
 
     /// The inputs.
     fn ports(&self) -> &'static [Port];
+
+    /// What kind of artifact `part` makes, in one or two words: `sound`, `model`. A port that does
+    /// not take it ([`Port::of`]) cannot be connected to this stage.
+    fn gives(&self, part: Part) -> &'static str;
+
+    /// What `part` needs of the machine. It never changes the result.
+    fn needs(&self, part: Part) -> Needs {
+        Needs {
+            device: false,
+            threads: (part == Part::Item).then_some(1),
+        }
+    }
 
     /// Which process does `part`.
     fn host(&self, part: Part) -> Host {

@@ -367,10 +367,15 @@ mod tests {
         fn parts(&self) -> &'static [Part] {
             &[Part::Item]
         }
+        fn gives(&self, _: Part) -> &'static str {
+            "text"
+        }
+
         fn ports(&self) -> &'static [Port] {
             &[Port {
                 name: "items",
                 takes: PortTakes::Items,
+                of: &["text"],
                 required: true,
                 about: "",
             }]

@@ -121,10 +121,18 @@ impl Stage for Dataset {
         &[Part::Item, Part::Whole]
     }
 
+    fn gives(&self, part: Part) -> &'static str {
+        match part {
+            Part::Item => "segment",
+            Part::Whole | Part::Finish => "data set",
+        }
+    }
+
     fn ports(&self) -> &'static [Port] {
         &[Port {
             name: PORT,
             takes: PortTakes::Items,
+            of: &["rows"],
             required: true,
             about: "frames of every item, as featurize writes them",
         }]

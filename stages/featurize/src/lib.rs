@@ -51,10 +51,15 @@ impl Stage for Featurize {
         &[Part::Item]
     }
 
+    fn gives(&self, _: Part) -> &'static str {
+        "rows"
+    }
+
     fn ports(&self) -> &'static [Port] {
         &[Port {
             name: "items",
             takes: PortTakes::Items,
+            of: &["sound"],
             required: true,
             about: "sound as `decode` and `render` make it",
         }]

@@ -14,7 +14,9 @@ mod architecture;
 mod resolve;
 
 use serde::{Deserialize, Serialize};
-use stage_core::{Estimate, FileParam, Host, Kind, ParamError, Part, Port, PortTakes, Stage};
+use stage_core::{
+    Estimate, FileParam, Host, Kind, Needs, ParamError, Part, Port, PortTakes, Stage,
+};
 
 use architecture::{MAX_CHUNK, MIN_CHUNK};
 
@@ -131,10 +133,22 @@ impl Stage for Train {
         &[Part::Whole]
     }
 
+    fn gives(&self, _: Part) -> &'static str {
+        "model"
+    }
+
+    fn needs(&self, part: Part) -> Needs {
+        Needs {
+            device: part == Part::Whole,
+            threads: None,
+        }
+    }
+
     fn ports(&self) -> &'static [Port] {
         &[Port {
             name: "dataset",
             takes: PortTakes::Artifact,
+            of: &["data set"],
             required: true,
             about: "the data set to learn",
         }]

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Value, json};
-use stage_core::{Digest, Part, Port, PortTakes, canonical_json};
+use stage_core::{Digest, FILES, Part, Port, PortTakes, canonical_json};
 
 use super::document::{Document, Placed, RawInputs, RawStage};
 use super::{Diagnostic, Source, StageDef, item_port};
@@ -351,7 +351,7 @@ fn connect_stage(
                     ))
                     .hint(format!("inputs = {{ {} = … }}", names.join(" = …, "))));
             };
-            inputs.insert(port.name, refs(port, list, document, names)?);
+            inputs.insert(port.name, refs(stage, port, list, document, names)?);
         }
         Some(RawInputs::Ports(given)) => {
             for (name, list) in given {
@@ -363,7 +363,7 @@ fn connect_stage(
                         ))
                         .nearest(&name.value, ports.iter().map(|port| port.name)));
                 };
-                inputs.insert(port.name, refs(port, list, document, names)?);
+                inputs.insert(port.name, refs(stage, port, list, document, names)?);
             }
         }
     }
@@ -382,6 +382,7 @@ fn connect_stage(
 }
 
 fn refs(
+    stage: &RawStage,
     port: &Port,
     list: &[Placed<String>],
     document: &Document,
@@ -393,7 +394,7 @@ fn refs(
     let mut refs = Vec::with_capacity(list.len());
     let mut named: BTreeMap<NodeId, Vec<(Option<usize>, &str)>> = BTreeMap::new();
     for text in list {
-        let input = reference(port, text, document, names)?;
+        let input = reference(stage, port, text, document, names)?;
         let same = named.entry(input.node).or_default();
         let meets =
             |only: Option<usize>| only.is_none() || input.only.is_none() || only == input.only;
@@ -415,6 +416,7 @@ fn refs(
 }
 
 fn reference(
+    stage: &RawStage,
     port: &Port,
     text: &Placed<String>,
     document: &Document,
@@ -458,7 +460,73 @@ fn reference(
             text.value, port.name
         )));
     }
+    check_kind(stage, port, text, node, document)?;
     Ok(InputRef { node, only })
+}
+
+/// What is given to a port of items or of artifacts.
+fn gives(node: NodeId, takes: PortTakes, document: &Document) -> &'static str {
+    let NodeId::Stage(index) = node else {
+        return FILES;
+    };
+    let stage = &document.stages[index].stage;
+    match takes {
+        PortTakes::Items => stage.gives(Part::Item),
+        PortTakes::Artifact if stage.parts().contains(&Part::Finish) => stage.gives(Part::Finish),
+        PortTakes::Artifact => stage.gives(Part::Whole),
+    }
+}
+
+/// Refuses a connection to what a port does not take.
+fn check_kind(
+    stage: &RawStage,
+    port: &Port,
+    text: &Placed<String>,
+    node: NodeId,
+    document: &Document,
+) -> Result<(), Diagnostic> {
+    let given = gives(node, port.takes, document);
+    if port.of.contains(&given) {
+        return Ok(());
+    }
+    let giver = match node {
+        NodeId::Source(_) => format!("source `{}`", text.value),
+        NodeId::Stage(index) => {
+            let other = &document.stages[index];
+            format!("stage `{}` (kind `{}`)", other.name.value, other.entry.kind)
+        }
+    };
+    let error = text.error(format!(
+        "{giver} gives {given}, but input `{}` of stage `{}` (kind `{}`) takes {}",
+        port.name,
+        stage.name.value,
+        stage.entry.kind,
+        port.of.join(" or "),
+    ));
+    let needed = match port.takes {
+        PortTakes::Items => Part::Item,
+        PortTakes::Artifact => Part::Whole,
+    };
+    let fits = |index: &usize| {
+        let other = &document.stages[*index];
+        other.name.value != stage.name.value
+            && other.stage.parts().contains(&needed)
+            && port
+                .of
+                .contains(&gives(NodeId::Stage(*index), port.takes, document))
+    };
+    let stages = (0..document.stages.len()).filter(fits);
+    let mut names: Vec<_> = stages
+        .map(|index| format!("`{}`", document.stages[index].name.value))
+        .collect();
+    if port.of.contains(&FILES) {
+        let sources = document.sources.iter();
+        names.extend(sources.map(|(name, _)| format!("`{}`", name.value)));
+    }
+    Err(match names.is_empty() {
+        true => error.hint(format!("it needs {}", port.about)),
+        false => error.hint(format!("these fit: {}", names.join(", "))),
+    })
 }
 
 /// The stages that a stage takes inputs from, by index into the document.

@@ -255,6 +255,7 @@ impl<'a, 'p> Books<'a, 'p> {
             item_name: session.item_name(node).to_owned(),
             params: def.params.clone(),
             host: def.stage.host(node.part),
+            needs: def.stage.needs(node.part),
             preprocessing: None,
             files: session.files.get(&node.stage).cloned().unwrap_or_default(),
             item: None,

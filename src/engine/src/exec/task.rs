@@ -12,10 +12,10 @@ use serde_json::Value;
 use stage_core::worker::{Job, panic_text};
 use stage_core::{
     Cancel, Context, DeviceChoice, Digest, Event, FailureClass, Host, Input, Inputs, ItemInput,
-    Part, Preprocessing, SOURCE_FILE, StageError, Tree,
+    Needs, Part, Preprocessing, SOURCE_FILE, StageError, Tree,
 };
 
-use super::workers::{Pool, Turns};
+use super::workers::{Pool, Shares};
 use crate::event::{Observer, RunEvent, Who};
 use crate::process::{Attend, Patience};
 use crate::session::{Failure, NodeIndex, Project, Upstream};
@@ -57,6 +57,7 @@ pub(super) struct Task {
     pub(super) item_name: String,
     pub(super) params: Value,
     pub(super) host: Host,
+    pub(super) needs: Needs,
     pub(super) preprocessing: Option<Upstream>,
     pub(super) files: BTreeMap<String, (Digest, PathBuf)>,
     pub(super) item: Option<Given>,
@@ -102,7 +103,7 @@ pub(super) struct Shop<'a> {
     pub(super) run_dir: Option<PathBuf>,
     pub(super) again_failed: bool,
     pub(super) pool: Pool<'a>,
-    pub(super) turns: Turns,
+    pub(super) shares: Shares,
 }
 
 /// Why a task ended without an artifact.
@@ -322,11 +323,10 @@ impl Shop<'_> {
             files: files
                 .map(|(key, (_, path))| (key.clone(), path.clone()))
                 .collect(),
-            threads: if task.settings.part == Part::Item {
-                1
-            } else {
-                self.threads
-            },
+            threads: task
+                .needs
+                .threads
+                .map_or(self.threads, |most| most.clamp(1, self.threads)),
             device: self.device,
         })
     }
@@ -360,7 +360,7 @@ impl Shop<'_> {
     }
 
     fn do_job(&self, task: &Task, job: &Job, tmp: &Path) -> Result<(Tree, Vec<String>), Stop> {
-        let _turn = self.turns.take();
+        let _share = self.shares.take(job.threads, task.needs.device);
         if task.host == Host::Engine {
             return Ok(self.do_here(task, job)?);
         }

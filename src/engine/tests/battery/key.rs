@@ -219,7 +219,7 @@ impl Mutant {
     fn semantic(&mut self, rng: &mut ChaCha8Rng) -> String {
         // Names of files may have been mutated; what is expected goes by the first of a content.
         let n = rng.random_range(1..1_000_000);
-        match rng.random_range(0..15) {
+        match rng.random_range(0..16) {
             0 => {
                 self.set("read", "upper", "true");
                 self.expect_items("read", "parameter upper");
@@ -274,6 +274,10 @@ impl Mutant {
             13 => {
                 self.set("encode", "between", &format!("\"{n}\""));
                 self.expect_items("encode", "parameter between");
+            }
+            14 => {
+                self.set("pack", "style.before", &format!("\"{n}\""));
+                self.expect("pack whole", "parameter style.before");
             }
             8 => {
                 let name = self.some_file(rng);
@@ -350,13 +354,14 @@ impl Mutant {
                 "order of tables"
             }
             3 => {
-                const DEFAULTS: [(&str, &str, &str); 8] = [
+                const DEFAULTS: [(&str, &str, &str); 9] = [
                     ("read", "upper", "false"),
                     ("read", "limit", "0.0"),
                     ("count", "letters", "false"),
                     ("sum", "unit", "\"\""),
                     ("tell", "times", "2"),
                     ("tell", "mark", "\"!\""),
+                    ("pack", "style.number", "{ on = false }"),
                     ("codec", "reverse", "false"),
                     ("encode", "between", "\" \""),
                 ];

@@ -18,7 +18,7 @@ use stage_core::Digest;
 use super::case::Row;
 use super::child::{Op, Orders, digest, report, start};
 use super::oracle::PROMPT;
-use super::toy::{Toy, numbered, run_project};
+use super::toy::{Toy, coded, numbered, run_project};
 
 const ROW: Row = Row {
     name: "processes",

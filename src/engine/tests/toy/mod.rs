@@ -28,12 +28,16 @@ use stage_core::{
     Port, PortTakes, Registry, SOURCE_FILE, Stage, StageError,
 };
 
-const ITEMS: Port = Port {
-    name: "items",
-    takes: PortTakes::Items,
-    required: true,
-    about: "texts",
-};
+/// A port of items of these kinds.
+const fn items(of: &'static [&'static str]) -> Port {
+    Port {
+        name: "items",
+        takes: PortTakes::Items,
+        of,
+        required: true,
+        about: "texts",
+    }
+}
 
 /// Drops a first line that begins with `#` (a tag), and upper-cases the rest if told to. A text
 /// that holds `bad` cannot be used; at one that holds `panic` the stage panics.
@@ -54,8 +58,12 @@ impl Stage for Read {
     fn parts(&self) -> &'static [Part] {
         &[Part::Item]
     }
+    fn gives(&self, _: Part) -> &'static str {
+        "text"
+    }
+
     fn ports(&self) -> &'static [Port] {
-        &[ITEMS]
+        &[const { items(&[stage_core::FILES]) }]
     }
     fn takes(&self, extension: &str) -> bool {
         extension == "txt"
@@ -107,8 +115,12 @@ impl Stage for Count {
     fn parts(&self) -> &'static [Part] {
         &[Part::Item]
     }
+    fn gives(&self, _: Part) -> &'static str {
+        "count"
+    }
+
     fn ports(&self) -> &'static [Port] {
-        &[ITEMS]
+        &[const { items(&[stage_core::FILES, "text", "count"]) }]
     }
     fn map(
         &self,
@@ -157,8 +169,15 @@ impl Stage for Sum {
     fn parts(&self) -> &'static [Part] {
         &[Part::Item, Part::Whole]
     }
+    fn gives(&self, part: Part) -> &'static str {
+        match part {
+            Part::Item => "count",
+            _ => "sum",
+        }
+    }
+
     fn ports(&self) -> &'static [Port] {
-        &[ITEMS]
+        &[const { items(&["count"]) }]
     }
     fn unread_by(&self, part: Part) -> &'static [&'static str] {
         match part {
@@ -223,17 +242,23 @@ impl Stage for Tell {
     fn parts(&self) -> &'static [Part] {
         &[Part::Whole, Part::Finish]
     }
+    fn gives(&self, _: Part) -> &'static str {
+        "told"
+    }
+
     fn ports(&self) -> &'static [Port] {
         &[
             Port {
                 name: "sum",
                 takes: PortTakes::Artifact,
+                of: &["sum"],
                 required: true,
                 about: "a sum",
             },
             Port {
                 name: "extra",
                 takes: PortTakes::Items,
+                of: &["count"],
                 required: false,
                 about: "texts",
             },
@@ -275,8 +300,12 @@ impl Stage for Codec {
     fn parts(&self) -> &'static [Part] {
         &[Part::Whole]
     }
+    fn gives(&self, _: Part) -> &'static str {
+        "codec"
+    }
+
     fn ports(&self) -> &'static [Port] {
-        &[ITEMS]
+        &[const { items(&["text"]) }]
     }
     fn reduce(&self, inputs: &Inputs, out: &mut Output, _: &Context) -> Result<(), StageError> {
         let mut letters = std::collections::BTreeSet::new();
@@ -321,12 +350,17 @@ impl Stage for Encode {
     fn parts(&self) -> &'static [Part] {
         &[Part::Item]
     }
+    fn gives(&self, _: Part) -> &'static str {
+        "codes"
+    }
+
     fn ports(&self) -> &'static [Port] {
         &[
-            ITEMS,
+            const { items(&["text"]) },
             Port {
                 name: "codec",
                 takes: PortTakes::Artifact,
+                of: &["codec"],
                 required: true,
                 about: "a fitted codec",
             },
@@ -355,7 +389,26 @@ impl Stage for Encode {
 /// All codes of a corpus, one item a line, and the chain that prepared them.
 #[derive(Debug, Default, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
-pub struct Pack {}
+pub struct Pack {
+    pub style: Style,
+}
+
+/// A table of parameters.
+#[derive(Debug, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Style {
+    /// What stands before each line.
+    pub before: String,
+    pub number: Number,
+}
+
+/// A table in a table.
+#[derive(Debug, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Number {
+    /// Whether the lines are numbered.
+    pub on: bool,
+}
 
 impl Kind for Pack {
     const KIND: &'static str = "pack";
@@ -367,8 +420,12 @@ impl Stage for Pack {
     fn parts(&self) -> &'static [Part] {
         &[Part::Whole]
     }
+    fn gives(&self, _: Part) -> &'static str {
+        "codes"
+    }
+
     fn ports(&self) -> &'static [Port] {
-        &[ITEMS]
+        &[const { items(&["codes"]) }]
     }
     fn wants_preprocessing(&self, _: Part) -> bool {
         true
@@ -377,7 +434,12 @@ impl Stage for Pack {
         let mut lines = Vec::new();
         for item in inputs.items("items") {
             let codes = item.input.read("codes", 1 << 20)?;
-            lines.push(String::from_utf8_lossy(&codes).into_owned());
+            let number = match self.style.number.on {
+                true => lines.len().to_string(),
+                false => String::new(),
+            };
+            let codes = String::from_utf8_lossy(&codes);
+            lines.push(format!("{number}{}{codes}", self.style.before));
         }
         out.write("lines", lines.join("\n").as_bytes())?;
         let Some(preprocessing) = &cx.preprocessing else {
