@@ -530,13 +530,13 @@ fn a_map_stage_reads_a_fitted_artifact() {
     );
     assert!(!run.executed.contains(&"pack whole".to_owned()));
     // The letters are `fost`: four five six, one two, three.
-    assert_eq!(run.everything["encode a.txt codes"], b"1 3");
-    assert_eq!(run.everything["encode sub/c.txt codes"], b"0 0 2");
+    assert_eq!(run.everything["encode a.txt codes"], b"codes 1 3");
+    assert_eq!(run.everything["encode sub/c.txt codes"], b"codes 0 0 2");
     let run = toy.run();
     let lines = String::from_utf8(run.everything["pack  lines"].clone()).unwrap();
     let mut lines: Vec<_> = lines.lines().collect();
     lines.sort_unstable();
-    assert_eq!(lines, ["0 0 2", "1 3", "3"]);
+    assert_eq!(lines, ["codes 0 0 2", "codes 1 3", "codes 3"]);
 }
 
 #[test]
@@ -549,7 +549,7 @@ fn the_preprocessing_holds_the_fitted_artifact() {
     let digest = chain[0]["artifacts"]["codec"].as_str().unwrap();
     assert_eq!(
         run.everything[&format!("pack  artifacts/{digest}")],
-        b"fost"
+        b"codec fost"
     );
 }
 
@@ -644,6 +644,6 @@ fn a_lost_codec_is_made_again() {
         "{:?}",
         run.summary.troubles
     );
-    assert_eq!(run.everything["encode a.txt codes"], b"1-3");
+    assert_eq!(run.everything["encode a.txt codes"], b"codes 1-3");
     assert!(run.executed.contains(&"codec whole".to_owned()));
 }

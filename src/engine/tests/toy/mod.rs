@@ -382,7 +382,9 @@ impl Stage for Encode {
             place.map_or("?".to_owned(), |place| place.to_string())
         };
         let codes: Vec<String> = text.split_whitespace().map(place).collect();
-        out.write("codes", codes.join(&self.between).as_bytes())
+        // No other stage makes the same bytes.
+        let codes = format!("codes {}", codes.join(&self.between));
+        out.write("codes", codes.as_bytes())
     }
 }
 
@@ -448,7 +450,8 @@ impl Stage for Pack {
         out.write("chain", preprocessing.stages.to_string().as_bytes())?;
         for (digest, artifact) in &preprocessing.artifacts {
             let letters = artifact.read("letters", 1 << 20)?;
-            out.write(&format!("artifacts/{digest}"), &letters)?;
+            let copy = [b"codec ", letters.as_slice()].concat();
+            out.write(&format!("artifacts/{digest}"), &copy)?;
         }
         Ok(())
     }
