@@ -12,7 +12,8 @@ use engine::fs::{Fs, RealFs};
 use serde::{Deserialize, Serialize};
 use stage_core::text::of_name;
 use stage_core::{
-    Cancel, Context, Event, ItemInput, Kind, Output, Part, Port, SOURCE_FILE, Stage, StageError,
+    Cancel, Context, Event, Inputs, ItemInput, Kind, Output, Part, Port, SOURCE_FILE, Stage,
+    StageError,
 };
 
 use super::files::{self, Put, split};
@@ -132,11 +133,21 @@ impl Stage for Transcode {
         &[Part::Item]
     }
 
+    fn gives(&self, _: Part) -> &'static str {
+        "sound"
+    }
+
     fn ports(&self) -> &'static [Port] {
         &[]
     }
 
-    fn map(&self, item: &ItemInput, out: &mut Output, cx: &Context) -> Result<(), StageError> {
+    fn map(
+        &self,
+        item: &ItemInput,
+        _: &Inputs,
+        out: &mut Output,
+        cx: &Context,
+    ) -> Result<(), StageError> {
         let done = out.path(DONE)?;
         let written = match self.to {
             To::MusicXml => score(item, &done, cx, score::write_musicxml),
@@ -226,13 +237,15 @@ impl Transcode {
             .as_deref()
             .context("there is no place to play to")?;
         let mut out = Output::new(dir);
-        render.map(item, &mut out, cx).with_context(|| {
-            let input = item
-                .input
-                .path(SOURCE_FILE)
-                .map_or_else(|_| String::new(), of_name);
-            format!("cannot play `{input}`")
-        })?;
+        render
+            .map(item, &Inputs::default(), &mut out, cx)
+            .with_context(|| {
+                let input = item
+                    .input
+                    .path(SOURCE_FILE)
+                    .map_or_else(|_| String::new(), of_name);
+                format!("cannot play `{input}`")
+            })?;
         Ok(dir.join(stage_render::PCM))
     }
 

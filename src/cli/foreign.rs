@@ -47,7 +47,7 @@ pub(super) fn read<K: Kind>(
         out: out.to_owned(),
         scratch: Some(scratch.to_owned()),
         run_dir: None,
-        road: None,
+        preprocessing: None,
         previous: None,
         files: [].into(),
         threads: 1,

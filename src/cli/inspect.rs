@@ -8,7 +8,7 @@ use clap::Args;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 use stage_core::text::of_name;
-use stage_core::{ItemInput, Kind, Output, Part, Port, SOURCE_FILE, Stage, StageError};
+use stage_core::{Inputs, ItemInput, Kind, Output, Part, Port, SOURCE_FILE, Stage, StageError};
 
 use super::{Outcome, files, foreign, picture, say, say_json, shown};
 use crate::ui::page::Page;
@@ -88,6 +88,10 @@ impl Stage for Look {
         &[Part::Item]
     }
 
+    fn gives(&self, _: Part) -> &'static str {
+        "report"
+    }
+
     fn ports(&self) -> &'static [Port] {
         &[]
     }
@@ -95,6 +99,7 @@ impl Stage for Look {
     fn map(
         &self,
         item: &ItemInput,
+        _: &Inputs,
         out: &mut Output,
         _: &stage_core::Context,
     ) -> Result<(), StageError> {

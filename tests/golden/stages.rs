@@ -46,7 +46,9 @@ fn sealed(stage: &dyn Stage, path: &Path, name: &str, out: &Path) -> Tree {
         input: input(path, name),
     };
     let mut output = Output::new(out);
-    stage.map(&item, &mut output, &Context::silent()).unwrap();
+    stage
+        .map(&item, &Inputs::default(), &mut output, &Context::silent())
+        .unwrap();
     output.seal().unwrap().0
 }
 

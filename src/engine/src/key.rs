@@ -38,7 +38,7 @@ pub(crate) fn params_without(
 }
 
 /// The parameters with files by digest.
-pub(crate) fn road_params(def: &StageDef, files: &BTreeMap<String, Digest>) -> Value {
+pub(crate) fn all_params(def: &StageDef, files: &BTreeMap<String, Digest>) -> Value {
     without(def, files, &[])
 }
 
@@ -59,7 +59,6 @@ fn without(def: &StageDef, files: &BTreeMap<String, Digest>, names: &[&str]) -> 
 #[derive(Debug, Clone)]
 pub(crate) struct KeyBase {
     part: Part,
-    road: Option<String>,
     /// Everything but the inputs.
     hasher: KeyHasher,
     /// Its digest so far.
@@ -71,8 +70,8 @@ pub(crate) struct KeyBase {
 const HEAD: usize = 2;
 
 impl KeyBase {
-    /// Of actions with these parameters (see [`key_params`]) and, if the stage wants it, this road.
-    pub(crate) fn new(def: &StageDef, part: Part, params: &str, road: Option<String>) -> Self {
+    /// Of actions with these parameters (see [`key_params`]).
+    pub(crate) fn new(def: &StageDef, part: Part, params: &str) -> Self {
         let (kind, version) = (def.kind, def.version);
         let mut hasher = KeyHasher::new("pipeline action 2");
         hasher
@@ -80,12 +79,8 @@ impl KeyBase {
             .field(&version.to_le_bytes())
             .field(part.name().as_bytes())
             .field(params.as_bytes());
-        if let Some(road) = &road {
-            hasher.field(road.as_bytes());
-        }
         Self {
             part,
-            road,
             digest: hasher.finish(),
             hasher,
         }
@@ -98,12 +93,34 @@ impl KeyBase {
 
     /// The same with other parameters.
     pub(crate) fn with_params(&self, def: &StageDef, params: &str) -> Self {
-        Self::new(def, self.part, params, self.road.clone())
+        Self::new(def, self.part, params)
     }
 
-    /// Whether the road enters the key.
-    pub(crate) fn has_road(&self) -> bool {
-        self.road.is_some()
+    /// Whether keys of it are those of `other`.
+    pub(crate) fn is_same(&self, other: &Self) -> bool {
+        self.digest == other.digest
+    }
+
+    /// The same with the stages that prepare its items, as canonical JSON.
+    pub(crate) fn with_preprocessing(&self, stages: &str) -> Self {
+        let mut hasher = self.hasher.clone();
+        hasher.field(stages.as_bytes());
+        Self {
+            part: self.part,
+            digest: hasher.finish(),
+            hasher,
+        }
+    }
+
+    /// The same of items that are mapped with these artifacts.
+    pub(crate) fn with_inputs(&self, ports: &BTreeMap<String, Vec<Member>>) -> Self {
+        let mut hasher = self.hasher.clone();
+        hash_ports(&mut hasher, ports);
+        Self {
+            part: self.part,
+            digest: hasher.finish(),
+            hasher,
+        }
     }
 
     /// Key of an item's action: a short hash, as there are very many.
@@ -118,20 +135,24 @@ impl KeyBase {
         previous: Option<Digest>,
     ) -> Digest {
         let mut hasher = self.hasher.clone();
-        hasher.count(ports.len());
-        for (port, members) in ports {
-            hasher.field(port.as_bytes()).count(members.len());
-            for member in members {
-                hasher
-                    .field(&member.identity.0)
-                    .field(&member.artifact.0)
-                    .count(usize::from(member.label.is_some()))
-                    .field(member.label.as_deref().unwrap_or_default().as_bytes());
-            }
-        }
+        hash_ports(&mut hasher, ports);
         if let Some(previous) = previous {
             hasher.field(&previous.0);
         }
         self.headed(hasher.finish())
+    }
+}
+
+fn hash_ports(hasher: &mut KeyHasher, ports: &BTreeMap<String, Vec<Member>>) {
+    hasher.count(ports.len());
+    for (port, members) in ports {
+        hasher.field(port.as_bytes()).count(members.len());
+        for member in members {
+            hasher
+                .field(&member.identity.0)
+                .field(&member.artifact.0)
+                .count(usize::from(member.label.is_some()))
+                .field(member.label.as_deref().unwrap_or_default().as_bytes());
+        }
     }
 }

@@ -488,7 +488,7 @@ mod tests {
             out: "out".into(),
             scratch: None,
             run_dir: None,
-            road: None,
+            preprocessing: None,
             previous: None,
             files: BTreeMap::new(),
             threads: 1,

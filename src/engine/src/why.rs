@@ -1,12 +1,12 @@
 //! Why an action is stale: each part of its key, old → new.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use serde_json::Value;
 use stage_core::{Digest, Part};
 
 use crate::error::EngineError;
-use crate::session::{Node, NodeIndex, PREVIOUS, Readiness, Session, State};
+use crate::session::{BesideItems, Node, NodeIndex, PREVIOUS, Readiness, Session, State};
 use crate::store::Latest;
 
 /// One part of a key that differs from the last time.
@@ -139,16 +139,25 @@ impl Session<'_> {
     }
 
     fn waits_for(&self, node: &Node) -> String {
-        if let Some(above) = node.upstream {
+        if let Some(above) = node.upstream
+            && !self.nodes[above].state.is_done()
+        {
             return self.graph().stages[self.nodes[above].stage].name.clone();
         }
         let mut names: Vec<&str> = Vec::new();
         let mut stages = self.graph().upstream(node.stage);
-        stages.insert(node.stage);
+        if node.part != Part::Item {
+            stages.insert(node.stage);
+        }
         for other in &self.nodes {
             let name = self.graph().stages[other.stage].name.as_str();
+            // An item waits for its own item, which is done, and for whole sets.
+            let is_before = match node.part {
+                Part::Item => other.part != Part::Item,
+                _ => other.part <= node.part,
+            };
             if stages.contains(&other.stage)
-                && other.part <= node.part
+                && is_before
                 && !std::ptr::eq(other, node)
                 && !other.state.is_settled()
                 && !names.contains(&name)
@@ -181,24 +190,8 @@ impl Session<'_> {
                 &now.version.to_string(),
             ));
         }
-        let parse = |text: &str| match serde_json::from_str(text) {
-            Ok(Value::Object(map)) => map,
-            _ => serde_json::Map::new(),
-        };
-        let (then, now) = (parse(&then.params), parse(&now.params));
-        let mut keys: Vec<&String> = then.keys().chain(now.keys()).collect();
-        keys.sort();
-        keys.dedup();
-        for key in keys {
-            let show = |map: &serde_json::Map<String, Value>| {
-                map.get(key)
-                    .map_or_else(|| "unset".to_owned(), Value::to_string)
-            };
-            let (old, new) = (show(&then), show(&now));
-            if old != new {
-                changes.push(change(&format!("parameter {key}"), &old, &new));
-            }
-        }
+        let parse = |text: &str| serde_json::from_str(text).unwrap_or(Value::Null);
+        parameter_changes("", &parse(&then.params), &parse(&now.params), &mut changes);
         changes
     }
 
@@ -209,20 +202,45 @@ impl Session<'_> {
         node: &Node,
     ) -> Result<BTreeMap<String, Vec<Digest>>, EngineError> {
         if node.part == Part::Item {
+            let mut inputs = match self.beside_items.get(&node.stage) {
+                Some(BesideItems::Ready { gathered, .. }) => gathered.digests(),
+                _ => BTreeMap::new(),
+            };
             let digest = self.item_input(node);
-            return Ok(BTreeMap::from([(
-                "items".to_owned(),
-                digest.into_iter().collect(),
-            )]));
+            inputs.insert("items".to_owned(), digest.into_iter().collect());
+            return Ok(inputs);
         }
         Ok(match self.gather(index)? {
-            Readiness::Ready(gathered) => gathered
-                .members
-                .into_iter()
-                .map(|(port, members)| (port, members.into_iter().map(|m| m.artifact).collect()))
-                .collect(),
+            Readiness::Ready(gathered) => gathered.digests(),
             _ => BTreeMap::new(),
         })
+    }
+}
+
+/// The parameters that differ, those in tables by their dotted names.
+fn parameter_changes(table: &str, then: &Value, now: &Value, changes: &mut Vec<Change>) {
+    let empty = serde_json::Map::new();
+    let (then, now) = (
+        then.as_object().unwrap_or(&empty),
+        now.as_object().unwrap_or(&empty),
+    );
+    let keys: BTreeSet<&String> = then.keys().chain(now.keys()).collect();
+    for key in keys {
+        let (old, new) = (then.get(key), now.get(key));
+        if old == new {
+            continue;
+        }
+        if let (Some(old @ Value::Object(inner)), Some(new @ Value::Object(_))) = (old, new)
+            // A file's content stands as a table of its digest.
+            && !inner.contains_key("file")
+        {
+            parameter_changes(&format!("{table}{key}."), old, new, changes);
+            continue;
+        }
+        let show =
+            |value: Option<&Value>| value.map_or_else(|| "unset".to_owned(), Value::to_string);
+        let what = format!("parameter {table}{key}");
+        changes.push(change(&what, &show(old), &show(new)));
     }
 }
 

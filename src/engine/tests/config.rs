@@ -4,7 +4,10 @@
 
 mod toy;
 
+use std::collections::BTreeMap;
+
 use engine::Config;
+use engine::config::Preparing;
 
 fn error(toml: &str, settings: &[&str]) -> String {
     match Config::parse(
@@ -22,7 +25,7 @@ fn error(toml: &str, settings: &[&str]) -> String {
 #[test]
 fn errors_point_and_hint() {
     let source = "[sources.corpus]\npath = \"c\"\n";
-    let rows: [(&str, &[&str]); 19] = [
+    let rows: [(&str, &[&str]); 22] = [
         ("[sources.corpus\n", &["line 3", "^"]),
         (
             "[sorces.corpus]\n",
@@ -105,6 +108,29 @@ fn errors_point_and_hint() {
             "[sources.p]\n[stages.read]\ninputs = [\"corpus\", \"p\"]\n[stages.count]\ninputs = [\"read@corpus\", \"read@p\"]\n",
             &["no error"],
         ),
+        (
+            "[stages.read]\ninputs = \"corpus\"\n[stages.sum]\ninputs = [\"read\"]\n[stages.count]\ninputs = [\"read\"]\n",
+            &[
+                "stage `read` (kind `read`) gives text, but input `items` of stage `sum` (kind `sum`) takes count",
+                "line 6",
+                "these fit: `count`",
+            ],
+        ),
+        (
+            "[stages.sum]\ninputs = [\"corpus\"]\n",
+            &[
+                "source `corpus` gives files, but",
+                "takes count",
+                "it needs texts",
+            ],
+        ),
+        (
+            "[stages.read]\ninputs = \"corpus\"\n[stages.encode]\ninputs = { items = \"read\", codec = \"sum\" }\n[stages.count]\ninputs = \"read\"\n[stages.sum]\ninputs = \"count\"\n[stages.codec]\ninputs = \"read\"\n",
+            &[
+                "stage `sum` (kind `sum`) gives sum, but input `codec` of stage `encode` (kind `encode`) takes codec",
+                "these fit: `codec`",
+            ],
+        ),
     ];
     for (toml, words) in rows {
         let shown = error(&format!("{source}{toml}"), &[]);
@@ -133,6 +159,88 @@ fn overrides_are_checked_alike() {
         let shown = error(toy::TOML, &[setting]);
         for word in words {
             assert!(shown.contains(word), "{setting}\n{shown}\nlacks {word}");
+        }
+    }
+}
+
+/// Rows of (tables of stage `pack`, `--set`, words of the error or the parameters).
+#[test]
+fn parameters_may_stand_in_tables() {
+    let rows: [(&str, &[&str], &[&str]); 10] = [
+        (
+            "",
+            &[],
+            &[r#"{"style":{"before":"","number":{"on":false}}}"#],
+        ),
+        (
+            "style.before = \"-\"\nstyle.number.on = true\n",
+            &[],
+            &[r#"{"style":{"before":"-","number":{"on":true}}}"#],
+        ),
+        (
+            "[stages.pack.style]\nbefore = \"-\"\n",
+            &["pack.style.number.on=true", "pack.style.before=+"],
+            &[r#"{"style":{"before":"+","number":{"on":true}}}"#],
+        ),
+        (
+            "style = { before = \"-\" }\n",
+            &["pack.style={ number = { on = true } }"],
+            &[r#"{"style":{"before":"","number":{"on":true}}}"#],
+        ),
+        (
+            "[stages.pack.style.number]\nonn = true\n",
+            &[],
+            &[
+                "line 8",
+                "unknown parameter `style.number.onn`",
+                "did you mean `on`?",
+            ],
+        ),
+        (
+            "[stages.pack.style]\nbefore = 3\n",
+            &[],
+            &[
+                "line 8",
+                "bad value of `style.before`",
+                "the default is \"\"",
+            ],
+        ),
+        ("style = 3\n", &[], &["line 7", "bad value of `style`"]),
+        (
+            "",
+            &["pack.style.numbr.on=true"],
+            &["--set", "unknown parameter `style.numbr`"],
+        ),
+        (
+            "",
+            &["pack.style.before.x=true"],
+            &["parameter `style.before`", "has no `x`"],
+        ),
+        (
+            "",
+            &["pack.style.number=7"],
+            &["bad value of `style.number`"],
+        ),
+    ];
+    let base = "[sources.corpus]\npath = \"c\"\n[stages.read]\ninputs = \"corpus\"\n";
+    let base = format!("{base}[stages.pack]\ninputs = \"encode\"\n");
+    let rest = "[stages.encode]\ninputs = { items = \"read\", codec = \"codec\" }\n\
+                [stages.codec]\ninputs = \"read\"\n";
+    for (tables, settings, words) in rows {
+        let toml = format!("{base}{tables}{rest}");
+        let parsed = Config::parse("x".as_ref(), toml, &toy::registry(), &toy::set(settings));
+        let shown = match parsed {
+            Ok(config) => {
+                let pack = config.graph.stage("pack").unwrap();
+                stage_core::canonical_json(&config.graph.stages[pack].params)
+            }
+            Err(error) => error.to_string(),
+        };
+        for word in words {
+            assert!(
+                shown.contains(word),
+                "{tables}{settings:?}\n{shown}\nlacks {word}"
+            );
         }
     }
 }
@@ -188,11 +296,14 @@ fn a_list_of_inputs_is_a_set() {
         let parsed = Config::parse("x".as_ref(), toml, &toy::registry(), &[]);
         parsed.unwrap_or_else(|error| panic!("{error}")).graph
     };
-    let road = |text: &str| {
+    let preprocessing = |text: &str| {
         let graph = graph(text);
         let stage = graph.stages.iter().position(|def| def.kind == "sum");
-        let params = |stage: usize| graph.stages[stage].params.clone();
-        graph.road(stage.unwrap(), &params)
+        let describe = |stage: usize| Preparing {
+            params: graph.stages[stage].params.clone(),
+            artifacts: BTreeMap::new(),
+        };
+        graph.preprocessing(stage.unwrap(), &describe)
     };
     let base = "[sources.a]; [sources.b]; [stages.read]; inputs = [\"a\", \"b\"]; [stages.loud]; \
                 kind = \"read\"; upper = true; inputs = [\"a\", \"b\"]; [stages.count]; \
@@ -204,7 +315,7 @@ fn a_list_of_inputs_is_a_set() {
             {"kind": "read", "version": 1, "params": {"limit": 0.0, "upper": true}, "inputs": ["source"]},
         ],
     }]);
-    assert_eq!(road(base), expected);
+    assert_eq!(preprocessing(base), expected);
     let swaps = [
         ("[\"loud\", \"read\"]", "[\"read\", \"loud\"]"),
         ("[\"a\", \"b\"]", "[\"b\", \"a\"]"),
@@ -220,7 +331,7 @@ fn a_list_of_inputs_is_a_set() {
     for (from, to) in swaps {
         let other = base.replace(from, to);
         assert_ne!(other, base);
-        assert_eq!(road(&other), expected, "{other}");
+        assert_eq!(preprocessing(&other), expected, "{other}");
         if !from.contains("loud\"") && from.contains('[') {
             assert_eq!(inputs(&other), inputs(base), "{other}");
         }

@@ -507,3 +507,143 @@ fn sources_and_outputs_lie_apart() {
         assert!(said.contains(words), "{path} {out}: {said}");
     }
 }
+
+/// The project with a codec, whose run is done.
+fn coded() -> Toy {
+    let toy = Toy::coded(&FILES);
+    let summary = toy.run().summary;
+    assert_eq!(summary.verdict, Verdict::Done, "{:?}", summary.troubles);
+    toy
+}
+
+#[test]
+fn a_map_stage_reads_a_fitted_artifact() {
+    let toy = Toy::coded(&FILES);
+    let encode = Request {
+        targets: vec!["encode".into()],
+        ..toy.request()
+    };
+    let run = toy.run_with(&[], encode);
+    assert!(
+        run.executed.contains(&"codec whole".to_owned()),
+        "it is demanded"
+    );
+    assert!(!run.executed.contains(&"pack whole".to_owned()));
+    // The letters are `fost`: four five six, one two, three.
+    assert_eq!(run.everything["encode a.txt codes"], b"codes 1 3");
+    assert_eq!(run.everything["encode sub/c.txt codes"], b"codes 0 0 2");
+    let run = toy.run();
+    let lines = String::from_utf8(run.everything["pack  lines"].clone()).unwrap();
+    let mut lines: Vec<_> = lines.lines().collect();
+    lines.sort_unstable();
+    assert_eq!(lines, ["codes 0 0 2", "codes 1 3", "codes 3"]);
+}
+
+#[test]
+fn the_preprocessing_holds_the_fitted_artifact() {
+    let toy = coded();
+    let run = toy.run();
+    let chain: serde_json::Value = serde_json::from_slice(&run.everything["pack  chain"]).unwrap();
+    assert_eq!(chain[0]["kind"], "encode");
+    assert_eq!(chain[0]["inputs"][0]["kind"], "read");
+    let digest = chain[0]["artifacts"]["codec"].as_str().unwrap();
+    assert_eq!(
+        run.everything[&format!("pack  artifacts/{digest}")],
+        b"codec fost"
+    );
+}
+
+#[test]
+fn a_file_that_leaves_the_codec_as_it_is_costs_its_own_work() {
+    let toy = coded();
+    toy.write("d.txt", "two six");
+    let run = toy.run();
+    let executed: Vec<_> = strs(&run)
+        .into_iter()
+        .filter(|name| !name.starts_with("tell") && !name.starts_with("sum"))
+        .collect();
+    assert_eq!(
+        executed,
+        [
+            "codec whole",
+            "count item d.txt",
+            "encode item d.txt",
+            "pack whole",
+            "read item d.txt"
+        ]
+    );
+}
+
+#[test]
+fn a_changed_codec_encodes_all_anew_and_why_says_so() {
+    let toy = coded();
+    let settings = ["codec.reverse=true"];
+    let codec = Request {
+        targets: vec!["codec".into()],
+        ..toy.request()
+    };
+    let project = toy.project(&settings);
+    let session = Session::prepare(&project, toy.request(), &Cancel::default()).unwrap();
+    let why = session.why().unwrap();
+    let waits =
+        |why: &&engine::Why| matches!(&why.cause, Cause::Upstream(stage) if stage == "codec");
+    let waiting = why.iter().filter(waits).filter(|why| why.stage == "encode");
+    assert_eq!(waiting.count(), FILES.len(), "{why:?}");
+    drop(session);
+    drop(project);
+    assert_eq!(strs(&toy.run_with(&settings, codec)), ["codec whole"]);
+    let project = toy.project(&settings);
+    let session = Session::prepare(&project, toy.request(), &Cancel::default()).unwrap();
+    let why = session.why().unwrap();
+    for why in why.iter().filter(|why| why.stage == "encode") {
+        let Cause::Changed(changes) = &why.cause else {
+            panic!("{why:?}");
+        };
+        assert_eq!(changes.len(), 1, "{changes:?}");
+        assert_eq!(changes[0].what, "input codec");
+    }
+    drop(session);
+    drop(project);
+    let run = toy.run_with(&settings, toy.request());
+    assert_eq!(
+        strs(&run),
+        [
+            "encode item a.txt",
+            "encode item b.txt",
+            "encode item sub/c.txt",
+            "pack whole"
+        ]
+    );
+    assert_eq!(strs(&toy.run()), [""; 0], "and back again costs nothing");
+}
+
+#[test]
+fn a_codec_that_cannot_be_fitted_stops_what_is_encoded_with_it() {
+    let toy = Toy::coded(&FILES);
+    toy.write("bad.txt", "bad");
+    let run = toy.run();
+    assert!(!run.executed.iter().any(|name| name.starts_with("encode")));
+    let pack = run.summary.troubles.iter().find(|t| t.stage == "pack");
+    assert!(pack.unwrap().blocked, "{:?}", run.summary.troubles);
+}
+
+#[test]
+fn a_lost_codec_is_made_again() {
+    let toy = coded();
+    let name = stage_core::Digest::of(b"fost").to_hex();
+    let object = toy
+        .cache()
+        .join("objects")
+        .join(&name[..2])
+        .join(&name[2..]);
+    fs::remove_file(object).unwrap();
+    let run = toy.run_with(&["encode.between=-"], toy.request());
+    assert_eq!(
+        run.summary.verdict,
+        Verdict::Done,
+        "{:?}",
+        run.summary.troubles
+    );
+    assert_eq!(run.everything["encode a.txt codes"], b"codes 1-3");
+    assert!(run.executed.contains(&"codec whole".to_owned()));
+}

@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::{Event, Output, StageError};
+use crate::{Digest, Event, Input, Output, StageError};
 
 /// Where events go.
 pub type Sink = Arc<dyn Fn(Event) + Send + Sync>;
@@ -105,6 +105,17 @@ impl<'de> Deserialize<'de> for DeviceChoice {
     }
 }
 
+/// How the files of a source are prepared before they reach a stage.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct Preprocessing {
+    /// The map stages upstream: an array of `{"kind", "version", "params", "inputs"}`, nested by
+    /// `inputs`, in which a source is `"source"`. A stage that reads fitted artifacts names their
+    /// digests by port under `artifacts`.
+    pub stages: Value,
+    /// The artifacts that `stages` names, by digest.
+    pub artifacts: BTreeMap<Digest, Input>,
+}
+
 /// What a stage may use besides its inputs.
 #[derive(Clone)]
 pub struct Context {
@@ -119,10 +130,10 @@ pub struct Context {
     pub scratch: Option<PathBuf>,
     /// A folder of this run, outside the store, for times, rates and logs. Whole parts only.
     pub run_dir: Option<PathBuf>,
-    /// The map stages upstream with their resolved parameters, when [`crate::Stage::wants_road`].
-    pub road: Option<Value>,
+    /// How items are prepared upstream, when [`crate::Stage::wants_preprocessing`].
+    pub preprocessing: Option<Preprocessing>,
     /// The stage's last finished artifact, when [`crate::Stage::wants_previous`].
-    pub previous: Option<crate::Input>,
+    pub previous: Option<Input>,
     files: BTreeMap<String, PathBuf>,
     sink: Sink,
     interim_dir: Option<PathBuf>,
@@ -138,7 +149,7 @@ impl Context {
             device: DeviceChoice::Auto,
             scratch: None,
             run_dir: None,
-            road: None,
+            preprocessing: None,
             previous: None,
             files: BTreeMap::new(),
             sink,

@@ -26,14 +26,16 @@ pub mod text;
 mod tree;
 pub mod worker;
 
-pub use context::{Cancel, Context, DeviceChoice, Publisher, Sink};
+pub use context::{Cancel, Context, DeviceChoice, Preprocessing, Publisher, Sink};
 pub use digest::{Digest, DigestParseError, KeyHasher, derive_seed};
 pub use error::{FailureClass, StageError};
 pub use event::{Event, NoteLevel};
 pub use input::{FileId, Input, Inputs, ItemInput, SOURCE_FILE};
 pub use output::{Output, SEALED_MODE};
 pub use params::{FileParam, ParamError, canonical_json};
-pub use stage::{Estimate, Host, Kind, KindEntry, Parsed, Part, Port, PortTakes, Registry, Stage};
+pub use stage::{
+    Estimate, FILES, Host, Kind, KindEntry, Needs, Parsed, Part, Port, PortTakes, Registry, Stage,
+};
 pub use tree::{Entry, Tree};
 
 /// The class of machines that compute the same bytes as this one: architecture and SIMD level.

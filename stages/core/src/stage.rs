@@ -52,6 +52,9 @@ pub enum PortTakes {
     Artifact,
 }
 
+/// What a source gives, see [`Port::of`].
+pub const FILES: &str = "files";
+
 /// A named input.
 #[derive(Debug, Clone, Copy)]
 pub struct Port {
@@ -59,6 +62,9 @@ pub struct Port {
     pub name: &'static str,
     /// What it takes.
     pub takes: PortTakes,
+    /// The kinds of artifact that it takes, as [`Stage::gives`] names them; [`FILES`] for the files
+    /// of a source.
+    pub of: &'static [&'static str],
     /// Whether the stage can do without.
     pub required: bool,
     /// One line for the help.
@@ -76,6 +82,15 @@ pub enum Host {
     Program(&'static str),
 }
 
+/// What work needs of the machine while it is done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Needs {
+    /// Whether it computes on the device ([`Context::device`]): one action does at a time.
+    pub device: bool,
+    /// Most threads that it makes use of; `None` for all that the run has.
+    pub threads: Option<usize>,
+}
+
 /// A guess of what work will cost, for the forecast when there is no history.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct Estimate {
@@ -88,13 +103,27 @@ pub struct Estimate {
 /// A stage: the value holds its parameters.
 ///
 /// A kind with an item part has exactly one [`PortTakes::Items`] port that feeds it; its whole
-/// part, if it has one, gets the mapped artifacts under that port's name.
+/// part, if it has one, gets the mapped artifacts under that port's name. The artifacts of its
+/// [`PortTakes::Artifact`] ports are given to the item part with each item, and are part of each
+/// item's key: a codec that was fitted on the corpus, for instance.
 pub trait Stage: fmt::Debug + Send + Sync {
     /// Which parts there are, in order.
     fn parts(&self) -> &'static [Part];
 
     /// The inputs.
     fn ports(&self) -> &'static [Port];
+
+    /// What kind of artifact `part` makes, in one or two words: `sound`, `model`. A port that does
+    /// not take it ([`Port::of`]) cannot be connected to this stage.
+    fn gives(&self, part: Part) -> &'static str;
+
+    /// What `part` needs of the machine. It never changes the result.
+    fn needs(&self, part: Part) -> Needs {
+        Needs {
+            device: false,
+            threads: (part == Part::Item).then_some(1),
+        }
+    }
 
     /// Which process does `part`.
     fn host(&self, part: Part) -> Host {
@@ -149,9 +178,9 @@ pub trait Stage: fmt::Debug + Send + Sync {
         Ok(vec![None; paths.len()])
     }
 
-    /// Whether `part` is given the map stages upstream with their resolved parameters as
-    /// [`Context::road`]. They are then part of its key.
-    fn wants_road(&self, part: Part) -> bool {
+    /// Whether `part` is given the stages that prepare its items as [`Context::preprocessing`].
+    /// They are then part of its key.
+    fn wants_preprocessing(&self, part: Part) -> bool {
         let _ = part;
         false
     }
@@ -175,12 +204,18 @@ pub trait Stage: fmt::Debug + Send + Sync {
         Estimate::default()
     }
 
-    /// The item part.
+    /// The item part. `inputs` holds the artifacts of the stage's [`PortTakes::Artifact`] ports.
     ///
     /// # Errors
     /// See [`StageError`]: only [`StageError::Content`] is remembered.
-    fn map(&self, item: &ItemInput, out: &mut Output, cx: &Context) -> Result<(), StageError> {
-        let _ = (item, out, cx);
+    fn map(
+        &self,
+        item: &ItemInput,
+        inputs: &Inputs,
+        out: &mut Output,
+        cx: &Context,
+    ) -> Result<(), StageError> {
+        let _ = (item, inputs, out, cx);
         Err(elsewhere(Part::Item))
     }
 

@@ -17,11 +17,11 @@ use serde_json::Value;
 
 use crate::{
     Cancel, Context, DeviceChoice, Event, FailureClass, Input, Inputs, ItemInput, Output, Part,
-    Registry, StageError, Tree,
+    Preprocessing, Registry, StageError, Tree,
 };
 
 /// Version of this protocol; both sides must agree.
-pub const PROTOCOL: u32 = 3;
+pub const PROTOCOL: u32 = 4;
 
 /// A piece of work. Paths are written as [`crate::text`] says, so that they may be of any bytes.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -36,7 +36,7 @@ pub struct Job {
     pub params: Value,
     /// The item, for an item part.
     pub item: Option<ItemInput>,
-    /// The inputs, for the other parts.
+    /// The inputs by port; for an item part, the artifacts that are read beside the item.
     pub inputs: Inputs,
     /// The empty folder to write to.
     #[serde(with = "crate::text::path")]
@@ -47,8 +47,8 @@ pub struct Job {
     /// See [`Context::run_dir`].
     #[serde(default, with = "crate::text::path_option")]
     pub run_dir: Option<PathBuf>,
-    /// See [`Context::road`].
-    pub road: Option<Value>,
+    /// See [`Context::preprocessing`].
+    pub preprocessing: Option<Preprocessing>,
     /// See [`Context::previous`].
     pub previous: Option<Input>,
     /// See [`Context::file`].
@@ -155,7 +155,7 @@ impl Job {
             .map_err(|e| StageError::Environment(format!("parameters not understood: {e}")))?;
         let mut out = Output::new(&self.out);
         match (self.part, &self.item) {
-            (Part::Item, Some(item)) => stage.map(item, &mut out, cx)?,
+            (Part::Item, Some(item)) => stage.map(item, &self.inputs, &mut out, cx)?,
             (Part::Item, None) => {
                 return Err(StageError::Environment("a map job without an item".into()));
             }
@@ -296,7 +296,7 @@ fn context(
     cx.device = job.device;
     cx.scratch.clone_from(&job.scratch);
     cx.run_dir.clone_from(&job.run_dir);
-    cx.road.clone_from(&job.road);
+    cx.preprocessing.clone_from(&job.preprocessing);
     cx.previous.clone_from(&job.previous);
     let out = Arc::clone(out);
     let published = Arc::clone(published);
@@ -367,15 +367,26 @@ mod tests {
         fn parts(&self) -> &'static [Part] {
             &[Part::Item]
         }
+        fn gives(&self, _: Part) -> &'static str {
+            "text"
+        }
+
         fn ports(&self) -> &'static [Port] {
             &[Port {
                 name: "items",
                 takes: PortTakes::Items,
+                of: &["text"],
                 required: true,
                 about: "",
             }]
         }
-        fn map(&self, item: &ItemInput, out: &mut Output, cx: &Context) -> Result<(), StageError> {
+        fn map(
+            &self,
+            item: &ItemInput,
+            _: &Inputs,
+            out: &mut Output,
+            cx: &Context,
+        ) -> Result<(), StageError> {
             assert!(!self.panic, "as asked");
             cx.info("working");
             let text = item.input.read("file", 100)?;
@@ -430,7 +441,7 @@ mod tests {
             out,
             scratch: None,
             run_dir: None,
-            road: None,
+            preprocessing: None,
             previous: None,
             files: BTreeMap::new(),
             threads: 1,

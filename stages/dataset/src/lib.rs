@@ -121,10 +121,18 @@ impl Stage for Dataset {
         &[Part::Item, Part::Whole]
     }
 
+    fn gives(&self, part: Part) -> &'static str {
+        match part {
+            Part::Item => "segment",
+            Part::Whole | Part::Finish => "data set",
+        }
+    }
+
     fn ports(&self) -> &'static [Port] {
         &[Port {
             name: PORT,
             takes: PortTakes::Items,
+            of: &["rows"],
             required: true,
             about: "frames of every item, as featurize writes them",
         }]
@@ -228,7 +236,13 @@ impl Stage for Dataset {
         }
     }
 
-    fn map(&self, item: &ItemInput, out: &mut Output, cx: &Context) -> Result<(), StageError> {
+    fn map(
+        &self,
+        item: &ItemInput,
+        _: &Inputs,
+        out: &mut Output,
+        cx: &Context,
+    ) -> Result<(), StageError> {
         map::map(self, item, out, cx)
     }
 

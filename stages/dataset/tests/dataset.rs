@@ -88,7 +88,9 @@ impl Bench {
             input: input(shard, "frames.parquet"),
         };
         let mut out = Output::new(&folder);
-        self.stage.map(&item, &mut out, &Context::silent()).unwrap();
+        self.stage
+            .map(&item, &Inputs::default(), &mut out, &Context::silent())
+            .unwrap();
         let (tree, written) = out.seal().unwrap();
         assert_eq!(written, [SEGMENT]);
         assert!(tree.get(SEGMENT).unwrap().self_checked);
@@ -418,7 +420,9 @@ fn failures_are_told_apart() {
             input: input(path, "frames.parquet"),
         };
         let mut out = Output::new(bench.folder("out"));
-        stage.map(&item, &mut out, &Context::silent()).unwrap_err()
+        stage
+            .map(&item, &Inputs::default(), &mut out, &Context::silent())
+            .unwrap_err()
     };
     let shard = bench.dir.path().join("frames.parquet");
     frames(&shard, 10, 0.0, Dtype::F16);

@@ -16,8 +16,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use audio::{MonoOptions, MonoReader, MonoWavWriter, WavFormat};
 use serde::{Deserialize, Serialize};
 use stage_core::{
-    Context, Digest, Estimate, Host, ItemInput, Kind, Output, ParamError, Part, Port, PortTakes,
-    SOURCE_FILE, Stage, StageError,
+    Context, Digest, Estimate, FILES, Host, Inputs, ItemInput, Kind, Output, ParamError, Part,
+    Port, PortTakes, SOURCE_FILE, Stage, StageError,
 };
 
 use error::Error;
@@ -72,10 +72,15 @@ impl Stage for Decode {
         &[Part::Item]
     }
 
+    fn gives(&self, _: Part) -> &'static str {
+        "sound"
+    }
+
     fn ports(&self) -> &'static [Port] {
         &[Port {
             name: "items",
             takes: PortTakes::Items,
+            of: &[FILES],
             required: true,
             about: "a source of recordings",
         }]
@@ -149,7 +154,13 @@ impl Stage for Decode {
         }
     }
 
-    fn map(&self, item: &ItemInput, out: &mut Output, cx: &Context) -> Result<(), StageError> {
+    fn map(
+        &self,
+        item: &ItemInput,
+        _: &Inputs,
+        out: &mut Output,
+        cx: &Context,
+    ) -> Result<(), StageError> {
         let options = MonoOptions {
             rate: self.rate,
             min_seconds: self.min_duration,

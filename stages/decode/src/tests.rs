@@ -6,8 +6,8 @@ use std::path::Path;
 
 use audio::WavReader;
 use stage_core::{
-    Context, Digest, FailureClass, Input, ItemInput, Kind, KindEntry, Output, SOURCE_FILE, Stage,
-    StageError, Tree,
+    Context, Digest, FailureClass, Input, Inputs, ItemInput, Kind, KindEntry, Output, SOURCE_FILE,
+    Stage, StageError, Tree,
 };
 
 use super::*;
@@ -35,7 +35,7 @@ fn map(stage: &Decode, bytes: &[u8]) -> Result<(Vec<f32>, Digest), StageError> {
     let home = folder.path().join("out");
     fs::create_dir(&home).unwrap();
     let mut out = Output::new(&home);
-    stage.map(&item, &mut out, &Context::silent())?;
+    stage.map(&item, &Inputs::default(), &mut out, &Context::silent())?;
     let (tree, _) = out.seal().unwrap();
     assert!(tree.get(PCM).is_some());
     let mut wav = WavReader::open(&home.join(PCM)).unwrap().mono().unwrap();
@@ -116,6 +116,7 @@ fn failures_follow_from_the_content_or_not() {
     let error = stage
         .map(
             &missing,
+            &Inputs::default(),
             &mut Output::new(folder.path()),
             &Context::silent(),
         )

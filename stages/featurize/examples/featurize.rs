@@ -9,7 +9,7 @@ use std::error::Error;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use stage_core::{Context, Digest, Input, ItemInput, Output, Stage, Tree};
+use stage_core::{Context, Digest, Input, Inputs, ItemInput, Output, Stage, Tree};
 use stage_featurize::{Featurize, PCM, SHARD};
 
 fn main() -> Result<(), Box<dyn Error>> {
@@ -34,7 +34,12 @@ fn main() -> Result<(), Box<dyn Error>> {
         input,
     };
     let started = Instant::now();
-    stage.map(&item, &mut Output::new(&folder), &Context::silent())?;
+    stage.map(
+        &item,
+        &Inputs::default(),
+        &mut Output::new(&folder),
+        &Context::silent(),
+    )?;
     let seconds = started.elapsed().as_secs_f64();
     let bytes = std::fs::metadata(Path::new(&folder).join(SHARD))?.len();
     println!("{bytes} bytes of {size} in {seconds:.3} s");

@@ -28,7 +28,7 @@ mod params;
 
 use dsp::MagnitudeKind;
 use stage_core::{
-    Context, Estimate, ItemInput, Kind, Output, ParamError, Part, Port, PortTakes, Stage,
+    Context, Estimate, Inputs, ItemInput, Kind, Output, ParamError, Part, Port, PortTakes, Stage,
     StageError,
 };
 
@@ -51,10 +51,15 @@ impl Stage for Featurize {
         &[Part::Item]
     }
 
+    fn gives(&self, _: Part) -> &'static str {
+        "rows"
+    }
+
     fn ports(&self) -> &'static [Port] {
         &[Port {
             name: "items",
             takes: PortTakes::Items,
+            of: &["sound"],
             required: true,
             about: "sound as `decode` and `render` make it",
         }]
@@ -81,7 +86,13 @@ impl Stage for Featurize {
         }
     }
 
-    fn map(&self, item: &ItemInput, out: &mut Output, cx: &Context) -> Result<(), StageError> {
+    fn map(
+        &self,
+        item: &ItemInput,
+        _: &Inputs,
+        out: &mut Output,
+        cx: &Context,
+    ) -> Result<(), StageError> {
         let pcm = item.input.open(PCM)?;
         let path = out.path(SHARD)?;
         frames::write(self, pcm, &path, &cx.cancel).map_err(StageError::from)

@@ -10,7 +10,7 @@ use audio::{PcmSpec, SampleFormat, WavWriter};
 use dsp::{FrameFormat, Frames, MagnitudeKind, Padding, WindowShape};
 use shard::{Dtype, ShardReader};
 use stage_core::{
-    Context, Digest, FailureClass, Input, ItemInput, Kind, Output, Stage, StageError, Tree,
+    Context, Digest, FailureClass, Input, Inputs, ItemInput, Kind, Output, Stage, StageError, Tree,
 };
 use stage_featurize::{Featurize, PCM, SHARD};
 
@@ -62,7 +62,7 @@ fn map(stage: &Featurize, dir: &Path, wav: &Path) -> Result<PathBuf, StageError>
         input,
     };
     let mut out = Output::new(&home);
-    stage.map(&item, &mut out, &Context::silent())?;
+    stage.map(&item, &Inputs::default(), &mut out, &Context::silent())?;
     out.seal()?;
     Ok(home.join(SHARD))
 }
@@ -246,7 +246,7 @@ fn a_stop_is_seen() {
     let cx = Context::silent();
     cx.cancel.set();
     let error = Featurize::default()
-        .map(&item, &mut Output::new(dir.path()), &cx)
+        .map(&item, &Inputs::default(), &mut Output::new(dir.path()), &cx)
         .unwrap_err();
     assert_eq!(error.class(), FailureClass::Cancelled);
     assert_eq!(Featurize::KIND, "featurize");

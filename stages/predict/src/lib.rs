@@ -20,7 +20,7 @@ mod prompt;
 mod sound;
 
 use stage_core::{
-    Context, Estimate, Host, Inputs, Kind, Output, ParamError, Part, Port, PortTakes, Stage,
+    Context, Estimate, Host, Inputs, Kind, Needs, Output, ParamError, Part, Port, PortTakes, Stage,
     StageError,
 };
 
@@ -53,23 +53,37 @@ impl Stage for Predict {
         &[Part::Whole, Part::Finish]
     }
 
+    fn gives(&self, _: Part) -> &'static str {
+        "continuations"
+    }
+
+    fn needs(&self, part: Part) -> Needs {
+        Needs {
+            device: part == Part::Whole,
+            threads: None,
+        }
+    }
+
     fn ports(&self) -> &'static [Port] {
         const PORTS: &[Port] = &[
             Port {
                 name: "prompt",
                 takes: PortTakes::Items,
+                of: &["rows"],
                 required: true,
                 about: "frames of what to continue, as `featurize` makes them",
             },
             Port {
                 name: "model",
                 takes: PortTakes::Artifact,
+                of: &["model"],
                 required: true,
                 about: "a trained model",
             },
             Port {
                 name: "sound",
                 takes: PortTakes::Items,
+                of: &["sound"],
                 required: false,
                 about: "sound of the prompts, for their true phase",
             },

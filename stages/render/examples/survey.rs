@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use audio::WavReader;
-use stage_core::{Context, Digest, Input, ItemInput, Output, SOURCE_FILE, Stage, Tree};
+use stage_core::{Context, Digest, Input, Inputs, ItemInput, Output, SOURCE_FILE, Stage, Tree};
 use stage_render::{PCM, Render};
 
 fn main() -> Result<(), Box<dyn Error>> {
@@ -58,7 +58,12 @@ fn survey(path: &Path, out: &Path) -> Result<(f64, f64, Vec<f32>), Box<dyn Error
     let dir = out.join(name);
     std::fs::create_dir_all(&dir)?;
     let start = Instant::now();
-    Render::default().map(&item, &mut Output::new(&dir), &Context::silent())?;
+    Render::default().map(
+        &item,
+        &Inputs::default(),
+        &mut Output::new(&dir),
+        &Context::silent(),
+    )?;
     let took = start.elapsed().as_secs_f64();
     let mut wav = WavReader::open(&dir.join(PCM))?;
     let mut samples = vec![0.0; usize::try_from(wav.frames())?];

@@ -13,8 +13,8 @@ mod perform;
 use audio::{MonoWavWriter, WavFormat};
 use serde::{Deserialize, Serialize};
 use stage_core::{
-    Context, Estimate, FileParam, Host, ItemInput, Kind, Output, ParamError, Part, Port, PortTakes,
-    SOURCE_FILE, Stage, StageError,
+    Context, Estimate, FILES, FileParam, Host, Inputs, ItemInput, Kind, Output, ParamError, Part,
+    Port, PortTakes, SOURCE_FILE, Stage, StageError,
 };
 use synth::{Options, Renderer};
 
@@ -79,10 +79,15 @@ impl Stage for Render {
         &[Part::Item]
     }
 
+    fn gives(&self, _: Part) -> &'static str {
+        "sound"
+    }
+
     fn ports(&self) -> &'static [Port] {
         &[Port {
             name: "items",
             takes: PortTakes::Items,
+            of: &[FILES],
             required: true,
             about: "a source of scores",
         }]
@@ -137,7 +142,13 @@ impl Stage for Render {
         }
     }
 
-    fn map(&self, item: &ItemInput, out: &mut Output, cx: &Context) -> Result<(), StageError> {
+    fn map(
+        &self,
+        item: &ItemInput,
+        _: &Inputs,
+        out: &mut Output,
+        cx: &Context,
+    ) -> Result<(), StageError> {
         let bytes = item.input.read(SOURCE_FILE, MAX_FILE)?;
         let score = score::read(&bytes).map_err(Error::Score)?;
         drop(bytes);

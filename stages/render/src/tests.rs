@@ -42,7 +42,7 @@ fn map(stage: &Render, bytes: &[u8], cx: &Context) -> Result<(Vec<f32>, Digest),
     let home = dir.path().join("out");
     fs::create_dir(&home).unwrap();
     let mut out = Output::new(&home);
-    stage.map(&item, &mut out, cx)?;
+    stage.map(&item, &Inputs::default(), &mut out, cx)?;
     let (tree, _) = out.seal()?;
     let samples = read(&home.join(PCM));
     Ok((samples, tree.get(PCM).unwrap().digest))

@@ -79,7 +79,10 @@ fn stopping_after(steps: u64, scratch: &std::path::Path) -> Context {
     cx.cancel = cancel;
     cx.device = DeviceChoice::Cpu;
     cx.scratch = Some(scratch.to_owned());
-    cx.road = Some(json!([{"kind": "featurize", "n_fft": 64}]));
+    cx.preprocessing = Some(stage_core::Preprocessing {
+        stages: json!([{"kind": "featurize", "n_fft": 64}]),
+        ..Default::default()
+    });
     cx
 }
 

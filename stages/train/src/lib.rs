@@ -14,7 +14,9 @@
 pub mod models;
 mod params;
 
-use stage_core::{Estimate, FileParam, Host, Kind, ParamError, Part, Port, PortTakes, Stage};
+use stage_core::{
+    Estimate, FileParam, Host, Kind, Needs, ParamError, Part, Port, PortTakes, Stage,
+};
 
 pub use models::Architecture;
 pub use params::{Algorithm, Decay, Train, Training};
@@ -43,10 +45,22 @@ impl Stage for Train {
         &[Part::Whole]
     }
 
+    fn gives(&self, _: Part) -> &'static str {
+        "model"
+    }
+
+    fn needs(&self, part: Part) -> Needs {
+        Needs {
+            device: part == Part::Whole,
+            threads: None,
+        }
+    }
+
     fn ports(&self) -> &'static [Port] {
         &[Port {
             name: "dataset",
             takes: PortTakes::Artifact,
+            of: &["data set"],
             required: true,
             about: "the data set to learn",
         }]
@@ -74,7 +88,7 @@ impl Stage for Train {
         file.map(|file| ("init_from", file)).collect()
     }
 
-    fn wants_road(&self, _part: Part) -> bool {
+    fn wants_preprocessing(&self, _part: Part) -> bool {
         true
     }
 

@@ -285,30 +285,30 @@ impl Reader<'_> {
         let table = self.table(value, &format!("stage `{}`", name.value))?;
         let mut kind = name.clone();
         let mut inputs = None;
-        let mut given: Vec<(Placed<String>, Placed<Value>)> = Vec::new();
+        let mut written = Vec::new();
         for (key, value) in table {
             match key.get_ref().as_ref() {
                 "kind" => kind = self.placed(self.string(value, "kind")?, value.span()),
                 "inputs" => inputs = Some(self.inputs(value)?),
-                other => {
-                    let json = to_json(value.get_ref())
-                        .map_err(|message| self.error(value.span(), message))?;
-                    given.push((
-                        self.placed(other.to_owned(), key.span()),
-                        self.placed(json, value.span()),
-                    ));
-                }
+                _ => written.push((key, value)),
             }
         }
         let entry = *registry.get(&kind.value).ok_or_else(|| {
             kind.error(format!("there is no stage kind `{}`", kind.value))
                 .nearest(&kind.value, registry.iter().map(|entry| entry.kind))
         })?;
+        let defaults = entry.defaults();
+        let mut given = Vec::new();
+        for (key, value) in written {
+            self.flatten(Vec::new(), key, value, &defaults, &mut given)?;
+        }
         for setting in overrides.iter_mut() {
             if setting.stage.value == name.value {
                 setting.used = true;
-                given.retain(|(key, _)| key.value != setting.key.value);
-                given.push((setting.key.clone(), setting.value.clone()));
+                let (key, value) = (&setting.key, &setting.value);
+                let path: Vec<_> = key.value.split('.').map(|k| k.trim().to_owned()).collect();
+                given.retain(|other| !other.path.starts_with(&path));
+                flatten_json(path, key, value, &defaults, &mut given);
             }
         }
         let (stage, params) = read_params(&name.value, &entry, &given, &name)?;
@@ -319,6 +319,31 @@ impl Reader<'_> {
             params,
             inputs,
         })
+    }
+
+    /// Takes a parameter, or each of those in a table of parameters.
+    fn flatten(
+        &self,
+        mut path: Vec<String>,
+        key: &Spanned<std::borrow::Cow<'_, str>>,
+        value: &Spanned<DeValue<'_>>,
+        defaults: &Value,
+        given: &mut Vec<Given>,
+    ) -> Result<(), Diagnostic> {
+        path.push(key.get_ref().clone().into_owned());
+        if let (DeValue::Table(table), true) = (value.get_ref(), is_table(defaults, &path)) {
+            for (key, value) in table.iter() {
+                self.flatten(path.clone(), key, value, defaults, given)?;
+            }
+            return Ok(());
+        }
+        let json = to_json(value.get_ref()).map_err(|message| self.error(value.span(), message))?;
+        given.push(Given {
+            key: self.placed(path.join("."), key.span()),
+            path,
+            value: self.placed(json, value.span()),
+        });
+        Ok(())
     }
 
     fn inputs(&self, value: &Spanned<DeValue<'_>>) -> Result<RawInputs, Diagnostic> {
@@ -336,68 +361,154 @@ impl Reader<'_> {
     }
 }
 
+/// A parameter that the user gives.
+struct Given {
+    /// Its name, after those of the tables that it stands in.
+    path: Vec<String>,
+    /// The same with dots between, where the user wrote it.
+    key: Placed<String>,
+    value: Placed<Value>,
+}
+
+impl Given {
+    /// Puts its value into an object of parameters.
+    fn put(&self, params: &mut Map<String, Value>) {
+        let Some((name, tables)) = self.path.split_last() else {
+            return;
+        };
+        let mut into = params;
+        for table in tables {
+            let entry = into.entry(table.as_str());
+            let slot = entry.or_insert_with(|| Value::Object(Map::new()));
+            match slot {
+                Value::Object(map) => into = map,
+                // A value that is no table stands there: its own error is the one to see.
+                _ => return,
+            }
+        }
+        into.insert(name.clone(), self.value.value.clone());
+    }
+}
+
+/// The default of the parameter at `path`.
+fn default_at<'a>(defaults: &'a Value, path: &[String]) -> Option<&'a Value> {
+    path.iter().try_fold(defaults, |value, key| value.get(key))
+}
+
+/// Whether a table of parameters stands at `path`.
+fn is_table(defaults: &Value, path: &[String]) -> bool {
+    let default = default_at(defaults, path).and_then(Value::as_object);
+    default.is_some_and(|table| !table.is_empty())
+}
+
+/// As [`Reader::flatten`], of a value from the command line, which has one place.
+fn flatten_json(
+    path: Vec<String>,
+    key: &Placed<String>,
+    value: &Placed<Value>,
+    defaults: &Value,
+    given: &mut Vec<Given>,
+) {
+    if let (Value::Object(table), true) = (&value.value, is_table(defaults, &path)) {
+        for (name, inner) in table {
+            let mut path = path.clone();
+            path.push(name.clone());
+            let value = Placed {
+                value: inner.clone(),
+                ..value.clone()
+            };
+            flatten_json(path, key, &value, defaults, given);
+        }
+        return;
+    }
+    given.push(Given {
+        key: Placed {
+            value: path.join("."),
+            ..key.clone()
+        },
+        path,
+        value: value.clone(),
+    });
+}
+
+/// Refuses a parameter whose name, or that of a table before it, the kind does not have.
+fn check_name(given: &Given, defaults: &Value, of_stage: &str) -> Result<(), Diagnostic> {
+    for depth in 0..given.path.len() {
+        let table = default_at(defaults, &given.path[..depth]).and_then(Value::as_object);
+        let name = &given.path[depth];
+        let Some(table) = table else {
+            let before = given.path[..depth].join(".");
+            let message = format!("parameter `{before}` {of_stage} has no `{name}`");
+            return Err(given.key.error(message));
+        };
+        if !table.contains_key(name) {
+            let path = given.path[..=depth].join(".");
+            let known: Vec<&str> = table.keys().map(String::as_str).collect();
+            return Err(given
+                .key
+                .error(format!(
+                    "unknown parameter `{path}` {of_stage}, which has {}",
+                    known.join(", ")
+                ))
+                .nearest(name, known.iter().copied()));
+        }
+    }
+    Ok(())
+}
+
 /// Reads a kind's parameters one by one, so that each error points at its own line.
 fn read_params(
     stage_name: &str,
     entry: &KindEntry,
-    given: &[(Placed<String>, Placed<Value>)],
+    given: &[Given],
     stage_place: &Placed<String>,
 ) -> Result<(Box<dyn Stage>, Value), Diagnostic> {
     let of_stage = format!("of stage `{stage_name}` (kind `{}`)", entry.kind);
     // The value of the selector decides which other parameters there are.
     let mut chosen = Map::new();
-    if let Some((key, value)) = given
+    if let Some(one) = given
         .iter()
-        .find(|(key, _)| Some(key.value.as_str()) == entry.selector)
+        .find(|one| Some(one.key.value.as_str()) == entry.selector)
     {
-        chosen.insert(key.value.clone(), value.value.clone());
+        one.put(&mut chosen);
         entry
             .parse(&Value::Object(chosen.clone()))
             .map_err(|error| {
-                value.error(format!("bad value of `{}` {of_stage}: {error}", key.value))
+                let message = format!("bad value of `{}` {of_stage}: {error}", one.key.value);
+                one.value.error(message)
             })?;
     }
     let defaults = entry
         .parse(&Value::Object(chosen.clone()))
         .map_or(Value::Null, |(_, resolved)| resolved);
-    let known: Vec<&str> = defaults
-        .as_object()
-        .map(|map| map.keys().map(String::as_str).collect())
-        .unwrap_or_default();
+    let of_stage = match chosen.iter().next() {
+        Some((name, value)) => format!("{of_stage} with {name} = {value}"),
+        None => of_stage,
+    };
     let mut params = Map::new();
-    for (key, value) in given {
-        if !known.contains(&key.value.as_str()) {
-            let whose = chosen.values().next().map_or(String::new(), |chosen| {
-                format!(" with {} = {chosen}", entry.selector.unwrap_or_default())
-            });
-            return Err(key
-                .error(format!(
-                    "unknown parameter `{}` {of_stage}{whose}, which has {}",
-                    key.value,
-                    known.join(", ")
-                ))
-                .nearest(&key.value, known.iter().copied()));
-        }
+    for one in given {
+        let (key, value) = (&one.key, &one.value);
+        check_name(one, &defaults, &of_stage)?;
         let mut alone = chosen.clone();
-        alone.insert(key.value.clone(), value.value.clone());
+        one.put(&mut alone);
         if let Err(error) = entry.parse(&Value::Object(alone)) {
             return Err(value
                 .error(format!("bad value of `{}` {of_stage}: {error}", key.value))
-                .hint(match defaults.get(&key.value) {
+                .hint(match default_at(&defaults, &one.path) {
                     Some(Value::Null) | None => "leave it out for the default".to_owned(),
                     Some(default) => format!("the default is {default}"),
                 }));
         }
-        params.insert(key.value.clone(), value.value.clone());
+        one.put(&mut params);
     }
     let (stage, resolved) = entry
         .parse(&Value::Object(params))
         .map_err(|error| stage_place.error(format!("bad parameters {of_stage}: {error}")))?;
     stage.validate().map_err(|error| {
-        let place = given.iter().find(|(key, _)| key.value == error.key);
+        let place = given.iter().find(|one| one.key.value == error.key);
         let message = format!("bad parameter {of_stage}: {}", error.message);
         let diagnostic = match place {
-            Some((_, value)) => value.error(message),
+            Some(one) => one.value.error(message),
             None => stage_place.error(message),
         };
         match &error.hint {

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Value, json};
-use stage_core::{Part, Port, PortTakes, canonical_json};
+use stage_core::{Digest, FILES, Part, Port, PortTakes, canonical_json};
 
 use super::document::{Document, Placed, RawInputs, RawStage};
 use super::{Diagnostic, Source, StageDef, item_port};
@@ -34,6 +34,15 @@ pub struct InputRef {
     pub only: Option<usize>,
 }
 
+/// What stands for a map stage in [`Graph::preprocessing`].
+#[derive(Debug)]
+pub struct Preparing {
+    /// Its parameters as they enter its keys, files by digest.
+    pub params: Value,
+    /// Port → digest of the artifact that its items are mapped with.
+    pub artifacts: BTreeMap<String, Digest>,
+}
+
 /// The pipeline.
 #[derive(Debug)]
 pub struct Graph {
@@ -45,6 +54,9 @@ pub struct Graph {
     of_items: Vec<BTreeSet<usize>>,
     /// Per stage: the sources that it cannot do without.
     needed: Vec<BTreeSet<usize>>,
+    /// Per stage: the sources of the artifacts that its items, and the items before them, are
+    /// mapped with.
+    beside_items: Vec<BTreeSet<usize>>,
 }
 
 impl Graph {
@@ -104,11 +116,14 @@ impl Graph {
             stages: order.into_iter().filter_map(|i| stages[i].take()).collect(),
             of_items: Vec::new(),
             needed: Vec::new(),
+            beside_items: Vec::new(),
         };
         // Each from those of the stages before it.
         for stage in 0..graph.stages.len() {
             let of_items = graph.find_sources_of_items(stage);
             graph.of_items.push(of_items);
+            let beside_items = graph.find_sources_beside_items(stage);
+            graph.beside_items.push(beside_items);
             let needed = graph.find_needed_sources(stage);
             graph.needed.push(needed);
         }
@@ -158,13 +173,46 @@ impl Graph {
         &self.needed[stage]
     }
 
+    /// The sources of the artifacts that a stage's items, and the items before them, are mapped
+    /// with.
+    pub fn sources_beside_items(&self, stage: usize) -> &BTreeSet<usize> {
+        &self.beside_items[stage]
+    }
+
+    fn find_sources_beside_items(&self, stage: usize) -> BTreeSet<usize> {
+        let def = &self.stages[stage];
+        let mut sources = BTreeSet::new();
+        let Some(item_port) = def.item_port() else {
+            return sources;
+        };
+        for port in def.stage.ports().iter().filter(|port| port.required) {
+            for input in def.inputs.get(port.name).into_iter().flatten() {
+                if let NodeId::Stage(index) = input.node {
+                    if port.name == item_port {
+                        sources.extend(&self.beside_items[index]);
+                    } else if port.takes == PortTakes::Artifact {
+                        sources.extend(&self.needed[index]);
+                    }
+                }
+            }
+        }
+        sources
+    }
+
     fn find_needed_sources(&self, stage: usize) -> BTreeSet<usize> {
         let def = &self.stages[stage];
         let mut sources = BTreeSet::new();
         for port in def.stage.ports().iter().filter(|port| port.required) {
             let inputs = def.inputs.get(port.name).map_or(&[][..], Vec::as_slice);
             match port.takes {
-                PortTakes::Items => sources.extend(self.sources_of(inputs)),
+                PortTakes::Items => {
+                    sources.extend(self.sources_of(inputs));
+                    for input in inputs {
+                        if let NodeId::Stage(index) = input.node {
+                            sources.extend(&self.beside_items[index]);
+                        }
+                    }
+                }
                 PortTakes::Artifact => {
                     for input in inputs {
                         if let NodeId::Stage(index) = input.node {
@@ -195,9 +243,37 @@ impl Graph {
     ///
     /// `{"kind", "version", "params", "inputs": [...]}`, nested; a source is `"source"`. A list of
     /// inputs is a set, in the order of its members' canonical JSON: how pipeline.toml orders them
-    /// and what it calls them leave no trace.
-    /// `resolve` gives a stage's parameters as they enter its keys (files by digest).
-    pub fn road(&self, stage: usize, resolve: &dyn Fn(usize) -> Value) -> Value {
+    /// and what it calls them leave no trace. A stage that maps items with fitted artifacts has
+    /// `"artifacts": {PORT: DIGEST}` besides.
+    /// `describe` gives what stands for a stage.
+    pub fn preprocessing(&self, stage: usize, describe: &dyn Fn(usize) -> Preparing) -> Value {
+        let mut known = BTreeMap::new();
+        let chains = self
+            .preprocessing_ends(stage)
+            .into_iter()
+            .map(|end| self.chain(end, describe, &mut known));
+        set_of(chains)
+    }
+
+    /// The map stages whose items reach `stage`, and all map stages before them.
+    pub fn preprocessing_stages(&self, stage: usize) -> BTreeSet<usize> {
+        let (mut seen, mut ahead) = (BTreeSet::new(), self.preprocessing_ends(stage));
+        while let Some(index) = ahead.pop_last() {
+            if seen.insert(index) {
+                let def = &self.stages[index];
+                let inputs = def.item_port().and_then(|port| def.inputs.get(port));
+                for input in inputs.into_iter().flatten() {
+                    if let NodeId::Stage(before) = input.node {
+                        ahead.insert(before);
+                    }
+                }
+            }
+        }
+        seen
+    }
+
+    /// The last map stages before `stage`.
+    fn preprocessing_ends(&self, stage: usize) -> BTreeSet<usize> {
         let mut ends = BTreeSet::new();
         let (mut seen, mut ahead) = (BTreeSet::new(), vec![stage]);
         while let Some(stage) = ahead.pop() {
@@ -210,36 +286,36 @@ impl Graph {
                 }
             }
         }
-        let mut known = BTreeMap::new();
-        let roads = ends
-            .iter()
-            .map(|end| self.item_road(*end, resolve, &mut known));
-        set_of(roads)
+        ends
     }
 
-    fn item_road(
+    fn chain(
         &self,
         stage: usize,
-        resolve: &dyn Fn(usize) -> Value,
+        describe: &dyn Fn(usize) -> Preparing,
         known: &mut BTreeMap<usize, Value>,
     ) -> Value {
-        if let Some(road) = known.get(&stage) {
-            return road.clone();
+        if let Some(chain) = known.get(&stage) {
+            return chain.clone();
         }
         let def = &self.stages[stage];
         let inputs = def.item_port().and_then(|port| def.inputs.get(port));
         let inputs = inputs.into_iter().flatten().map(|input| match input.node {
             NodeId::Source(_) => Value::from("source"),
-            NodeId::Stage(index) => self.item_road(index, resolve, known),
+            NodeId::Stage(index) => self.chain(index, describe, known),
         });
-        let road = json!({
+        let Preparing { params, artifacts } = describe(stage);
+        let mut chain = json!({
             "kind": def.kind,
             "version": def.version,
             "inputs": set_of(inputs),
-            "params": resolve(stage),
+            "params": params,
         });
-        known.insert(stage, road.clone());
-        road
+        if !artifacts.is_empty() {
+            chain["artifacts"] = json!(artifacts);
+        }
+        known.insert(stage, chain.clone());
+        chain
     }
 }
 
@@ -275,7 +351,7 @@ fn connect_stage(
                     ))
                     .hint(format!("inputs = {{ {} = … }}", names.join(" = …, "))));
             };
-            inputs.insert(port.name, refs(port, list, document, names)?);
+            inputs.insert(port.name, refs(stage, port, list, document, names)?);
         }
         Some(RawInputs::Ports(given)) => {
             for (name, list) in given {
@@ -287,7 +363,7 @@ fn connect_stage(
                         ))
                         .nearest(&name.value, ports.iter().map(|port| port.name)));
                 };
-                inputs.insert(port.name, refs(port, list, document, names)?);
+                inputs.insert(port.name, refs(stage, port, list, document, names)?);
             }
         }
     }
@@ -306,6 +382,7 @@ fn connect_stage(
 }
 
 fn refs(
+    stage: &RawStage,
     port: &Port,
     list: &[Placed<String>],
     document: &Document,
@@ -317,7 +394,7 @@ fn refs(
     let mut refs = Vec::with_capacity(list.len());
     let mut named: BTreeMap<NodeId, Vec<(Option<usize>, &str)>> = BTreeMap::new();
     for text in list {
-        let input = reference(port, text, document, names)?;
+        let input = reference(stage, port, text, document, names)?;
         let same = named.entry(input.node).or_default();
         let meets =
             |only: Option<usize>| only.is_none() || input.only.is_none() || only == input.only;
@@ -339,6 +416,7 @@ fn refs(
 }
 
 fn reference(
+    stage: &RawStage,
     port: &Port,
     text: &Placed<String>,
     document: &Document,
@@ -382,7 +460,73 @@ fn reference(
             text.value, port.name
         )));
     }
+    check_kind(stage, port, text, node, document)?;
     Ok(InputRef { node, only })
+}
+
+/// What is given to a port of items or of artifacts.
+fn gives(node: NodeId, takes: PortTakes, document: &Document) -> &'static str {
+    let NodeId::Stage(index) = node else {
+        return FILES;
+    };
+    let stage = &document.stages[index].stage;
+    match takes {
+        PortTakes::Items => stage.gives(Part::Item),
+        PortTakes::Artifact if stage.parts().contains(&Part::Finish) => stage.gives(Part::Finish),
+        PortTakes::Artifact => stage.gives(Part::Whole),
+    }
+}
+
+/// Refuses a connection to what a port does not take.
+fn check_kind(
+    stage: &RawStage,
+    port: &Port,
+    text: &Placed<String>,
+    node: NodeId,
+    document: &Document,
+) -> Result<(), Diagnostic> {
+    let given = gives(node, port.takes, document);
+    if port.of.contains(&given) {
+        return Ok(());
+    }
+    let giver = match node {
+        NodeId::Source(_) => format!("source `{}`", text.value),
+        NodeId::Stage(index) => {
+            let other = &document.stages[index];
+            format!("stage `{}` (kind `{}`)", other.name.value, other.entry.kind)
+        }
+    };
+    let error = text.error(format!(
+        "{giver} gives {given}, but input `{}` of stage `{}` (kind `{}`) takes {}",
+        port.name,
+        stage.name.value,
+        stage.entry.kind,
+        port.of.join(" or "),
+    ));
+    let needed = match port.takes {
+        PortTakes::Items => Part::Item,
+        PortTakes::Artifact => Part::Whole,
+    };
+    let fits = |index: &usize| {
+        let other = &document.stages[*index];
+        other.name.value != stage.name.value
+            && other.stage.parts().contains(&needed)
+            && port
+                .of
+                .contains(&gives(NodeId::Stage(*index), port.takes, document))
+    };
+    let stages = (0..document.stages.len()).filter(fits);
+    let mut names: Vec<_> = stages
+        .map(|index| format!("`{}`", document.stages[index].name.value))
+        .collect();
+    if port.of.contains(&FILES) {
+        let sources = document.sources.iter();
+        names.extend(sources.map(|(name, _)| format!("`{}`", name.value)));
+    }
+    Err(match names.is_empty() {
+        true => error.hint(format!("it needs {}", port.about)),
+        false => error.hint(format!("these fit: {}", names.join(", "))),
+    })
 }
 
 /// The stages that a stage takes inputs from, by index into the document.

@@ -23,10 +23,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use serde_json::Value;
-use stage_core::{Part, PortTakes, Registry, Stage};
+use stage_core::{Part, Port, PortTakes, Registry, Stage};
 
 pub use diagnostic::{Diagnostic, Origin, nearest};
-pub use graph::{Graph, InputRef, NodeId};
+pub use graph::{Graph, InputRef, NodeId, Preparing};
 
 /// Largest pipeline.toml that is read, in bytes.
 const MAX_FILE: u64 = 16 << 20;
@@ -82,6 +82,13 @@ impl StageDef {
     /// Name of the port that feeds the item part.
     pub fn item_port(&self) -> Option<&'static str> {
         item_port(&*self.stage)
+    }
+
+    /// The ports whose artifacts the item part is given beside each item.
+    pub fn ports_beside_items(&self) -> impl Iterator<Item = &'static Port> {
+        let maps = self.has(Part::Item);
+        let ports = self.stage.ports().iter();
+        ports.filter(move |port| maps && port.takes == PortTakes::Artifact)
     }
 }
 

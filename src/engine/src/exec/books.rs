@@ -10,7 +10,9 @@ use stage_core::{Cancel, Digest, FailureClass, Part, SOURCE_FILE, Tree};
 use super::task::{Given, Task, TaskResult};
 use crate::error::EngineError;
 use crate::event::{Ending, Observer, RunEvent};
-use crate::session::{Failure, Gathered, NodeIndex, PREVIOUS, Readiness, Session, State};
+use crate::session::{
+    BesideItems, Failure, Gathered, NodeIndex, PREVIOUS, Readiness, Session, State,
+};
 
 /// The books where the working threads find them, one at a time: whoever has a result writes it
 /// in and takes the next task out. A thread that does it for the others would have to be woken for
@@ -220,6 +222,13 @@ impl<'a, 'p> Books<'a, 'p> {
             waiting.push(index);
             return Ok(None);
         }
+        let node = &self.session.nodes[index];
+        if node.part == Part::Item && self.session.hash_item(node) != Some(key) {
+            // Something that it is mapped from was made again and has other bytes.
+            self.session.nodes[index].state = State::Waiting;
+            self.look(index)?;
+            return Ok(None);
+        }
         let Some(task) = self.task(index, key)? else {
             // Something upstream is being made again: looked at anew when that is settled.
             self.session.nodes[index].state = State::Waiting;
@@ -236,7 +245,7 @@ impl<'a, 'p> Books<'a, 'p> {
         let session = &*self.session;
         let node = &session.nodes[index];
         let def = &session.graph().stages[node.stage];
-        let (base, settings) = &session.bases[&(node.stage, node.part)];
+        let (_, settings) = &session.bases[&(node.stage, node.part)];
         let mut task = Task {
             node: index,
             key,
@@ -246,7 +255,8 @@ impl<'a, 'p> Books<'a, 'p> {
             item_name: session.item_name(node).to_owned(),
             params: def.params.clone(),
             host: def.stage.host(node.part),
-            road: base.has_road().then(|| session.road(node.stage)),
+            needs: def.stage.needs(node.part),
+            preprocessing: None,
             files: session.files.get(&node.stage).cloned().unwrap_or_default(),
             item: None,
             ports: HashMap::new(),
@@ -264,6 +274,10 @@ impl<'a, 'p> Books<'a, 'p> {
                 Some(above) => Given::artifact(session.nodes[above].artifact.as_ref(), digest),
                 None => self.source_file(node, digest),
             };
+            if let Some(BesideItems::Ready { gathered, .. }) = session.beside_items.get(&node.stage)
+            {
+                self.fill_ports(&mut task, gathered);
+            }
             task.inputs.insert("items".to_owned(), vec![digest]);
             task.item = given;
             return Ok(task.item.is_some().then_some(task));
@@ -294,14 +308,11 @@ impl<'a, 'p> Books<'a, 'p> {
 
     fn fill_ports(&self, task: &mut Task, gathered: &Gathered) {
         let session = &*self.session;
+        task.inputs = gathered.digests();
+        task.preprocessing.clone_from(&gathered.preprocessing);
         for (port, members) in &gathered.members {
-            let digests = members.iter().map(|member| member.artifact).collect();
-            task.inputs.insert(port.clone(), digests);
             let given = members.iter().filter_map(|member| {
-                let artifact = match gathered.makers.get(&member.artifact) {
-                    Some(maker) => session.nodes[*maker].artifact.as_ref(),
-                    None => session.stand_ins.get(&(task.stage, port.clone())),
-                };
+                let artifact = session.artifact_of(task.stage, port, member, &gathered.makers);
                 let mut given = Given::artifact(artifact, member.identity)?;
                 given.label.clone_from(&member.label);
                 Some(given)
@@ -394,6 +405,9 @@ impl<'a, 'p> Books<'a, 'p> {
             self.session.nodes[node].state = State::Waiting;
             self.look(node)?;
         }
+        if self.session.nodes[index].part != Part::Item {
+            self.look_beside(index)?;
+        }
         let begin = self.below.partition_point(|(above, _)| *above < index);
         for at in begin..self.below.len() {
             let (above, node) = self.below[at];
@@ -416,6 +430,31 @@ impl<'a, 'p> Books<'a, 'p> {
             .collect();
         for whole in wholes {
             self.look(whole)?;
+        }
+        Ok(())
+    }
+
+    /// Looks at the items that are mapped with the artifact of an action that was settled.
+    fn look_beside(&mut self, index: NodeIndex) -> Result<(), EngineError> {
+        let stage = self.session.nodes[index].stage;
+        let beside = self.session.beside_items.keys().copied();
+        let beside: Vec<usize> = beside
+            .filter(|other| *other != stage && self.closure[*other].contains(&stage))
+            .collect();
+        for other in beside {
+            if !self.session.refresh_beside_items(other) {
+                continue;
+            }
+            let items = self.session.items.iter();
+            let items = items.filter(|((stage, _), _)| *stage == other);
+            let mut items: Vec<NodeIndex> =
+                items.flat_map(|(_, nodes)| nodes.iter().copied()).collect();
+            items.sort_unstable();
+            for item in items {
+                if self.session.nodes[item].state == State::Waiting {
+                    self.look(item)?;
+                }
+            }
         }
         Ok(())
     }

@@ -190,7 +190,7 @@ impl Session<'_> {
     ) -> Result<(), EngineError> {
         let jobs = self.jobs();
         // One more fills the gaps while another waits for its worker or the disk.
-        let turns = if jobs == 1 { 1 } else { jobs + 1 };
+        let threads = if jobs == 1 { 1 } else { jobs + 1 };
         let project = self.project;
         let shop = task::Shop {
             project,
@@ -202,7 +202,7 @@ impl Session<'_> {
             run_dir,
             again_failed: self.request.retry_failed,
             pool,
-            turns: workers::Turns::new(turns),
+            shares: workers::Shares::new(threads),
         };
         // One job at a time stays in order.
         let count = if jobs == 1 { 1 } else { 2 * jobs };

@@ -12,13 +12,13 @@ use serde_json::Value;
 use stage_core::worker::{Job, panic_text};
 use stage_core::{
     Cancel, Context, DeviceChoice, Digest, Event, FailureClass, Host, Input, Inputs, ItemInput,
-    Part, SOURCE_FILE, StageError, Tree,
+    Needs, Part, Preprocessing, SOURCE_FILE, StageError, Tree,
 };
 
-use super::workers::{Pool, Turns};
+use super::workers::{Pool, Shares};
 use crate::event::{Observer, RunEvent, Who};
 use crate::process::{Attend, Patience};
-use crate::session::{Failure, NodeIndex, Project};
+use crate::session::{Failure, NodeIndex, Project, Upstream};
 use crate::store::{
     ActionRecord, Artifact, Holder, InterimRecord, Origin, Outcome, Record, Scratch, StageSettings,
     StatSig, StoreError, now_millis,
@@ -57,7 +57,8 @@ pub(super) struct Task {
     pub(super) item_name: String,
     pub(super) params: Value,
     pub(super) host: Host,
-    pub(super) road: Option<Value>,
+    pub(super) needs: Needs,
+    pub(super) preprocessing: Option<Upstream>,
     pub(super) files: BTreeMap<String, (Digest, PathBuf)>,
     pub(super) item: Option<Given>,
     pub(super) ports: HashMap<String, Vec<Given>>,
@@ -102,7 +103,7 @@ pub(super) struct Shop<'a> {
     pub(super) run_dir: Option<PathBuf>,
     pub(super) again_failed: bool,
     pub(super) pool: Pool<'a>,
-    pub(super) turns: Turns,
+    pub(super) shares: Shares,
 }
 
 /// Why a task ended without an artifact.
@@ -163,7 +164,12 @@ impl Shop<'_> {
         let trees = given
             .filter(|given| given.source.is_none())
             .map(|given| given.tree.clone())
-            .chain(task.previous.iter().map(Artifact::tree));
+            .chain(task.previous.iter().map(Artifact::tree))
+            .chain(
+                task.preprocessing
+                    .iter()
+                    .flat_map(|upstream| upstream.artifacts.iter().map(Artifact::tree)),
+            );
         let entries = trees.flat_map(|tree| {
             let files = tree.files().map(|(_, entry)| *entry);
             files.collect::<Vec<_>>()
@@ -294,6 +300,10 @@ impl Shop<'_> {
             Some(artifact) => Some(self.project.store.input(&artifact.tree())?),
             None => None,
         };
+        let preprocessing = match &task.preprocessing {
+            Some(upstream) => Some(self.preprocessing(upstream)?),
+            None => None,
+        };
         let files = task.files.iter();
         Ok(Job {
             kind: task.settings.kind.clone(),
@@ -308,17 +318,28 @@ impl Shop<'_> {
                 .run_dir
                 .as_ref()
                 .map(|dir| dir.join(&task.settings.stage)),
-            road: task.road.clone(),
+            preprocessing,
             previous,
             files: files
                 .map(|(key, (_, path))| (key.clone(), path.clone()))
                 .collect(),
-            threads: if task.settings.part == Part::Item {
-                1
-            } else {
-                self.threads
-            },
+            threads: task
+                .needs
+                .threads
+                .map_or(self.threads, |most| most.clamp(1, self.threads)),
             device: self.device,
+        })
+    }
+
+    fn preprocessing(&self, upstream: &Upstream) -> Result<Preprocessing, Stop> {
+        let mut artifacts = BTreeMap::new();
+        for artifact in &upstream.artifacts {
+            let input = self.project.store.input(&artifact.tree())?;
+            artifacts.insert(artifact.digest, input);
+        }
+        Ok(Preprocessing {
+            stages: upstream.stages.clone(),
+            artifacts,
         })
     }
 
@@ -339,7 +360,7 @@ impl Shop<'_> {
     }
 
     fn do_job(&self, task: &Task, job: &Job, tmp: &Path) -> Result<(Tree, Vec<String>), Stop> {
-        let _turn = self.turns.take();
+        let _share = self.shares.take(job.threads, task.needs.device);
         if task.host == Host::Engine {
             return Ok(self.do_here(task, job)?);
         }
@@ -375,7 +396,7 @@ impl Shop<'_> {
         cx.device = job.device;
         cx.scratch.clone_from(&job.scratch);
         cx.run_dir.clone_from(&job.run_dir);
-        cx.road.clone_from(&job.road);
+        cx.preprocessing.clone_from(&job.preprocessing);
         cx.previous.clone_from(&job.previous);
         let registry = &self.project.registry;
         let perform = move || {

@@ -65,37 +65,66 @@ impl<'a> Pool<'a> {
     }
 }
 
-/// The right to compute, for so many at a time. There are more working threads than that: while
-/// some wait for a disk or a worker's answer, the others have their turn.
-pub(super) struct Turns {
-    free: Mutex<usize>,
+/// What actions share while they compute: threads, by a counting semaphore, and the device. There
+/// are more working threads than that: while some wait for a disk or a worker's answer, others
+/// compute.
+pub(super) struct Shares {
+    free: Mutex<Free>,
     freed: Condvar,
 }
 
-impl Turns {
-    pub(super) fn new(count: usize) -> Self {
+/// What nobody uses now.
+struct Free {
+    threads: usize,
+    device: bool,
+}
+
+impl Shares {
+    /// Of so many threads and one device.
+    pub(super) fn new(threads: usize) -> Self {
         Self {
-            free: Mutex::new(count),
+            free: Mutex::new(Free {
+                threads,
+                device: true,
+            }),
             freed: Condvar::new(),
         }
     }
 
-    /// Waits for a turn, which ends with the value.
-    pub(super) fn take(&self) -> Turn<'_> {
+    /// Waits until `threads` threads, and the device if that is needed, are free. They are taken
+    /// together, so that nobody holds one and waits for the other. `threads` is at most what there
+    /// is.
+    pub(super) fn take(&self, threads: usize, device: bool) -> Share<'_> {
         let free = self.free.lock().unwrap_or_else(PoisonError::into_inner);
-        let none = self.freed.wait_while(free, |free| *free == 0);
-        *none.unwrap_or_else(PoisonError::into_inner) -= 1;
-        Turn(self)
+        let short = |free: &mut Free| free.threads < threads || (device && !free.device);
+        let free = self.freed.wait_while(free, short);
+        let mut free = free.unwrap_or_else(PoisonError::into_inner);
+        free.threads -= threads;
+        free.device &= !device;
+        Share {
+            shares: self,
+            threads,
+            device,
+        }
     }
 }
 
-/// See [`Turns`].
-pub(super) struct Turn<'a>(&'a Turns);
+/// What one action uses, until the value is dropped. See [`Shares`].
+pub(super) struct Share<'a> {
+    shares: &'a Shares,
+    threads: usize,
+    device: bool,
+}
 
-impl Drop for Turn<'_> {
+impl Drop for Share<'_> {
     fn drop(&mut self) {
-        *self.0.free.lock().unwrap_or_else(PoisonError::into_inner) += 1;
-        self.0.freed.notify_one();
+        let free = self.shares.free.lock();
+        let mut free = free.unwrap_or_else(PoisonError::into_inner);
+        free.threads += self.threads;
+        free.device |= self.device;
+        drop(free);
+        // Those that wait need different numbers of threads.
+        self.shares.freed.notify_all();
     }
 }
 
@@ -103,5 +132,42 @@ fn name(host: Host) -> &'static str {
     match host {
         Host::Engine | Host::Worker => "worker",
         Host::Program(name) => name,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use super::*;
+
+    #[test]
+    fn threads_and_the_device_are_never_given_twice() {
+        let shares = Shares::new(4);
+        let (threads, devices) = (AtomicUsize::new(0), AtomicUsize::new(0));
+        std::thread::scope(|scope| {
+            for worker in 0..8 {
+                let (shares, threads, devices) = (&shares, &threads, &devices);
+                scope.spawn(move || {
+                    for round in 0..200 {
+                        let wanted = 1 + (worker + round) % 4;
+                        let device = (worker + round) % 3 == 0;
+                        let share = shares.take(wanted, device);
+                        assert!(threads.fetch_add(wanted, Ordering::SeqCst) + wanted <= 4);
+                        if device {
+                            assert_eq!(devices.fetch_add(1, Ordering::SeqCst), 0);
+                        }
+                        std::thread::yield_now();
+                        if device {
+                            devices.fetch_sub(1, Ordering::SeqCst);
+                        }
+                        threads.fetch_sub(wanted, Ordering::SeqCst);
+                        drop(share);
+                    }
+                });
+            }
+        });
+        let free = shares.free.lock().unwrap();
+        assert_eq!((free.threads, free.device), (4, true));
     }
 }

@@ -64,8 +64,11 @@ impl Demand {
         if request.targets.is_empty() {
             for (index, stage) in graph.stages.iter().enumerate() {
                 let needed = graph.needed_sources(index);
-                // Items flow from any source that is bound; a whole set needs all of its own.
-                let partial = !stage.has(Part::Whole) && needed.iter().any(bound);
+                // Items flow from any source that is bound; a whole set needs all of its own, and
+                // so do the artifacts that items are mapped with.
+                let partial = !stage.has(Part::Whole)
+                    && graph.sources_of_items(index).iter().any(bound)
+                    && graph.sources_beside_items(index).iter().all(bound);
                 if partial || needed.iter().all(bound) {
                     demand.targets.push(index);
                 } else {
@@ -103,7 +106,7 @@ impl Demand {
                 return Err(unbound(graph, stage, &missing));
             }
             for source in ready {
-                self.item_part(graph, stage, source);
+                self.item_part(graph, stage, source, bound)?;
             }
             return Ok(());
         }
@@ -134,9 +137,9 @@ impl Demand {
                     }
                     for source in sources.into_iter().filter(|s| bound(s)) {
                         if Some(port.name) == def.item_port() {
-                            self.item_part(graph, stage, source);
+                            self.item_part(graph, stage, source, bound)?;
                         } else {
-                            self.item_inputs(graph, inputs, source);
+                            self.item_inputs(graph, inputs, source, bound)?;
                         }
                     }
                 }
@@ -145,25 +148,49 @@ impl Demand {
         Ok(())
     }
 
-    fn item_part(&mut self, graph: &Graph, stage: usize, source: usize) {
+    fn item_part(
+        &mut self,
+        graph: &Graph,
+        stage: usize,
+        source: usize,
+        bound: &impl Fn(&usize) -> bool,
+    ) -> Result<(), EngineError> {
         if !self.items.insert((stage, source)) {
-            return;
+            return Ok(());
         }
         let def = &graph.stages[stage];
         let port = def.item_port().unwrap_or_default();
         let inputs = def.inputs.get(port).map_or(&[][..], Vec::as_slice);
-        self.item_inputs(graph, inputs, source);
+        self.item_inputs(graph, inputs, source, bound)?;
+        for port in def.ports_beside_items() {
+            if self.stand_ins.contains_key(&(stage, port.name.to_owned())) {
+                continue;
+            }
+            for input in def.inputs.get(port.name).into_iter().flatten() {
+                if let NodeId::Stage(index) = input.node {
+                    self.last_part(graph, index, bound)?;
+                }
+            }
+        }
+        Ok(())
     }
 
-    fn item_inputs(&mut self, graph: &Graph, inputs: &[InputRef], source: usize) {
+    fn item_inputs(
+        &mut self,
+        graph: &Graph,
+        inputs: &[InputRef],
+        source: usize,
+        bound: &impl Fn(&usize) -> bool,
+    ) -> Result<(), EngineError> {
         for input in inputs {
             if let NodeId::Stage(index) = input.node
                 && input.only.is_none_or(|only| only == source)
                 && graph.sources_of_items(index).contains(&source)
             {
-                self.item_part(graph, index, source);
+                self.item_part(graph, index, source, bound)?;
             }
         }
+        Ok(())
     }
 }
 

@@ -19,7 +19,7 @@ use std::sync::Arc;
 use stage_core::{Cancel, DeviceChoice, Digest, FailureClass, Part, Registry};
 
 pub use demand::LeftOut;
-pub(crate) use gather::{Gathered, PREVIOUS, Readiness};
+pub(crate) use gather::{BesideItems, Gathered, PREVIOUS, Readiness, Upstream};
 pub use intake::{FileStatus, Intake, SourceFile};
 pub use sources::Sources;
 
@@ -193,6 +193,8 @@ pub struct Session<'a> {
     pub(crate) finishes: BTreeMap<usize, NodeIndex>,
     /// (stage, part) → what its keys have in common.
     pub(crate) bases: BTreeMap<(usize, Part), (KeyBase, Arc<StageSettings>)>,
+    /// Stage → what its items are mapped with, for those that are not mapped alone.
+    pub(crate) beside_items: BTreeMap<usize, BesideItems>,
     /// Stage → file parameter → object.
     pub(crate) files: BTreeMap<usize, BTreeMap<String, (Digest, PathBuf)>>,
     /// Stages that a bare run left out.
@@ -250,6 +252,7 @@ impl<'a> Session<'a> {
             wholes: BTreeMap::new(),
             finishes: BTreeMap::new(),
             bases: BTreeMap::new(),
+            beside_items: BTreeMap::new(),
             files: BTreeMap::new(),
             left_out: sources.demand.left_out.clone(),
             stand_ins: sources.demand.stand_ins.clone(),
@@ -351,13 +354,7 @@ impl<'a> Session<'a> {
         let Some(Readiness::Ready(gathered)) = gathered else {
             return BTreeMap::new();
         };
-        let digests = |members: Vec<crate::key::Member>| {
-            members.into_iter().map(|member| member.artifact).collect()
-        };
-        let ports = gathered.members.into_iter();
-        ports
-            .map(|(port, members)| (port, digests(members)))
-            .collect()
+        gathered.digests()
     }
 
     /// The artifact of a target: of its finish part, else of its whole part.

@@ -5,15 +5,15 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use rayon::prelude::*;
-use stage_core::{Cancel, Digest, Entry, FailureClass, Part, canonical_json};
+use stage_core::{Cancel, Digest, Entry, FailureClass, Part};
 
 use super::demand::Demand;
-use super::gather::{Gathered, Readiness};
+use super::gather::{BesideItems, Gathered, Readiness};
 use super::sources::Sources;
 use super::{Failure, Node, NodeIndex, Session, State};
 use crate::config::NodeId;
 use crate::error::EngineError;
-use crate::key::{KeyBase, key_params, params_without, road_params};
+use crate::key::{KeyBase, key_params, params_without};
 use crate::store::{
     ActionResult, Artifact, HashOptions, Outcome, StageSettings, StatSig, StoreError, hash_file,
 };
@@ -108,7 +108,7 @@ impl Session<'_> {
         Ok((hashed.digest, store.checked_path(&entry)?))
     }
 
-    fn file_digests(&self, stage: usize) -> BTreeMap<String, Digest> {
+    pub(super) fn file_digests(&self, stage: usize) -> BTreeMap<String, Digest> {
         let files = self.files.get(&stage).into_iter().flatten();
         files
             .map(|(key, (digest, _))| (key.clone(), *digest))
@@ -124,10 +124,6 @@ impl Session<'_> {
         for (stage, part) in wanted {
             let def = &self.graph().stages[stage];
             let params = key_params(def, part, &self.file_digests(stage));
-            let road = def
-                .stage
-                .wants_road(part)
-                .then(|| canonical_json(&self.road(stage)));
             let settings = StageSettings {
                 stage: def.name.clone(),
                 kind: def.kind.to_owned(),
@@ -135,16 +131,9 @@ impl Session<'_> {
                 part,
                 params: params.clone(),
             };
-            let base = KeyBase::new(def, part, &params, road);
+            let base = KeyBase::new(def, part, &params);
             self.bases.insert((stage, part), (base, Arc::new(settings)));
         }
-    }
-
-    /// The road to a stage, see [`crate::config::Graph::road`].
-    pub(crate) fn road(&self, stage: usize) -> serde_json::Value {
-        self.graph().road(stage, &|index| {
-            road_params(&self.graph().stages[index], &self.file_digests(index))
-        })
     }
 
     /// Makes the actions, in the order of the graph, and settles what the cache can settle.
@@ -156,6 +145,9 @@ impl Session<'_> {
                 .filter(|(s, _)| *s == stage)
                 .map(|(_, source)| *source)
                 .collect();
+            if !sources.is_empty() {
+                self.refresh_beside_items(stage);
+            }
             for source in sources {
                 self.nodes
                     .reserve(self.sources.get(&source).map_or(0, Vec::len));
@@ -307,9 +299,13 @@ impl Session<'_> {
         self.give_key(index, key)
     }
 
-    /// The key of an item action whose input is known.
-    fn hash_item(&self, node: &Node) -> Option<Digest> {
-        let (base, _) = self.bases.get(&(node.stage, Part::Item))?;
+    /// The key of an item action whose inputs are known.
+    pub(crate) fn hash_item(&self, node: &Node) -> Option<Digest> {
+        let base = match self.beside_items.get(&node.stage) {
+            None => &self.bases.get(&(node.stage, Part::Item))?.0,
+            Some(BesideItems::Ready { base, .. }) => base,
+            Some(_) => return None,
+        };
         Some(base.item(self.item_input(node)?))
     }
 
@@ -325,6 +321,11 @@ impl Session<'_> {
                 state if !state.is_done() => return None,
                 _ => {}
             }
+        }
+        if let Some(BesideItems::Blocked(reason)) = self.beside_items.get(&node.stage) {
+            let reason = reason.clone();
+            self.nodes[index].state = State::Blocked(reason);
+            return None;
         }
         let key = key?;
         let identity = node.upstream.map(|above| self.nodes[above].identity);
@@ -399,6 +400,7 @@ impl Session<'_> {
     ) -> Result<(Digest, Option<ActionResult>), EngineError> {
         let node = &self.nodes[index];
         let (base, _) = &self.bases[&(node.stage, node.part)];
+        let base = gathered.base(base);
         let key = base.whole(&gathered.members, gathered.previous);
         let mut results = self.project.store.lookup_many(&[key])?;
         Ok((key, results.pop().flatten()))
@@ -413,7 +415,7 @@ impl Session<'_> {
         unread.extend(def.stage.budget_keys());
         let (base, _) = &self.bases[&(node.stage, node.part)];
         let params = params_without(def, &self.file_digests(node.stage), &unread);
-        let base = base.with_params(def, &params);
+        let base = gathered.base(&base.with_params(def, &params));
         base.whole(&gathered.members, gathered.previous)
     }
 

@@ -12,7 +12,7 @@ use stage_core::{Cancel, Digest};
 
 use super::oracle::PROMPT;
 use super::scenario::collect;
-use super::toy::{TOML, open, try_run};
+use super::toy::{coded, open, try_run};
 
 const VARIABLE: &str = "PIPELINE_BATTERY_CHILD";
 
@@ -110,7 +110,7 @@ fn perform(orders: &Orders) -> Report {
     let settings: Vec<&str> = orders.settings.iter().map(String::as_str).collect();
     let begun = Instant::now();
     let cache: &Path = &orders.dir.join("cache");
-    let project = open(&orders.dir, TOML, cache, options, &settings).unwrap();
+    let project = open(&orders.dir, &coded(), cache, options, &settings).unwrap();
     let mut request = Request {
         jobs: orders.jobs,
         ..Request::default()

@@ -75,7 +75,7 @@ struct Sound {
 
 impl Sound {
     fn new() -> Self {
-        let toy = Toy::new(&[]);
+        let toy = Toy::coded(&[]);
         let mut world = World::new(&[
             ("a.txt", "one two"),
             ("b.txt", "# tag\nthree"),

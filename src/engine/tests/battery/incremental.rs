@@ -42,7 +42,7 @@ fn script(seed: u64) {
     // Each step begins from a note that nothing was to do, if states can vouch for that.
     let toy = Toy {
         old: true,
-        ..Toy::new(&[])
+        ..Toy::coded(&[])
     };
     world.put(&toy, &World::new(&[]));
     let mut known = BTreeSet::new();
@@ -201,8 +201,10 @@ fn edit(world: &mut World, past: &[World], rng: &mut ChaCha8Rng) {
             0 => world.upper ^= true,
             _ => world.limit = rng.random_range(0..3),
         },
-        12 => match rng.random_range(0..3) {
+        12 => match rng.random_range(0..5) {
             0 => world.letters ^= true,
+            3 => world.reverse ^= true,
+            4 => world.between = [" ", "-"][rng.random_range(0..2)].to_owned(),
             1 => world.folders ^= true,
             _ => world.unit = ["", "notes"][rng.random_range(0..2)].to_owned(),
         },

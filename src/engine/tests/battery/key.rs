@@ -20,7 +20,7 @@ use stage_core::{Cancel, KindEntry, Registry};
 use super::case::Row;
 use super::child::{Op, Orders, report, start_in};
 use super::oracle::PROMPT;
-use super::toy::{Count, Read, Sum, TOML, Tell, Toy, temporary, try_run};
+use super::toy::{Codec, Count, Encode, Pack, Read, Sum, Tell, Toy, coded, temporary, try_run};
 
 const ROW: Row = Row {
     name: "key",
@@ -51,7 +51,7 @@ struct Mutant {
 
 #[test]
 fn mutations() {
-    let toy = Toy::new(&FILES);
+    let toy = Toy::coded(&FILES);
     fs::write(toy.dir.path().join(PROMPT), "seven").unwrap();
     let mutant = Mutant::base();
     let (project, request) = open(&toy, &mutant);
@@ -159,6 +159,9 @@ fn registry(raised: &[&str]) -> Registry {
         KindEntry::of::<Count>(),
         KindEntry::of::<Sum>(),
         KindEntry::of::<Tell>(),
+        KindEntry::of::<Codec>(),
+        KindEntry::of::<Encode>(),
+        KindEntry::of::<Pack>(),
     ];
     Registry::new(all.map(|mut entry| {
         entry.version += u32::from(raised.contains(&entry.kind));
@@ -169,7 +172,7 @@ fn registry(raised: &[&str]) -> Registry {
 impl Mutant {
     fn base() -> Self {
         Self {
-            toml: TOML.to_owned(),
+            toml: coded(),
             params: BTreeMap::new(),
             files: FILES
                 .iter()
@@ -216,7 +219,7 @@ impl Mutant {
     fn semantic(&mut self, rng: &mut ChaCha8Rng) -> String {
         // Names of files may have been mutated; what is expected goes by the first of a content.
         let n = rng.random_range(1..1_000_000);
-        match rng.random_range(0..13) {
+        match rng.random_range(0..16) {
             0 => {
                 self.set("read", "upper", "true");
                 self.expect_items("read", "parameter upper");
@@ -253,12 +256,28 @@ impl Mutant {
                 self.expect("tell finish", "parameter mark");
             }
             7 => {
-                let kind = ["read", "count", "sum", "tell"][rng.random_range(0..4)];
+                const KINDS: [&str; 7] =
+                    ["read", "count", "sum", "tell", "codec", "encode", "pack"];
+                let kind = KINDS[rng.random_range(0..KINDS.len())];
                 self.registry = registry(&[kind]);
                 match kind {
-                    "tell" => self.expect("tell whole", "version"),
+                    "tell" | "codec" | "pack" => {
+                        self.expect(&format!("{kind} whole"), "version");
+                    }
                     kind => self.expect_items(kind, "version"),
                 }
+            }
+            12 => {
+                self.set("codec", "reverse", "true");
+                self.expect("codec whole", "parameter reverse");
+            }
+            13 => {
+                self.set("encode", "between", &format!("\"{n}\""));
+                self.expect_items("encode", "parameter between");
+            }
+            14 => {
+                self.set("pack", "style.before", &format!("\"{n}\""));
+                self.expect("pack whole", "parameter style.before");
             }
             8 => {
                 let name = self.some_file(rng);
@@ -335,13 +354,16 @@ impl Mutant {
                 "order of tables"
             }
             3 => {
-                const DEFAULTS: [(&str, &str, &str); 6] = [
+                const DEFAULTS: [(&str, &str, &str); 9] = [
                     ("read", "upper", "false"),
                     ("read", "limit", "0.0"),
                     ("count", "letters", "false"),
                     ("sum", "unit", "\"\""),
                     ("tell", "times", "2"),
                     ("tell", "mark", "\"!\""),
+                    ("pack", "style.number", "{ on = false }"),
+                    ("codec", "reverse", "false"),
+                    ("encode", "between", "\" \""),
                 ];
                 let (stage, key, value) = DEFAULTS[rng.random_range(0..DEFAULTS.len())];
                 self.set(stage, key, value);
@@ -403,7 +425,7 @@ impl Mutant {
 
 #[test]
 fn moved_files_renamed_stages_and_the_environment_keep_everything_fresh() {
-    let toy = Toy::new(&FILES);
+    let toy = Toy::coded(&FILES);
     fs::write(toy.dir.path().join(PROMPT), "seven").unwrap();
     let mut mutant = Mutant::base();
     let (project, request) = open(&toy, &mutant);
@@ -435,9 +457,11 @@ fn moved_files_renamed_stages_and_the_environment_keep_everything_fresh() {
     }
     fs::rename(toy.path("a.txt"), toy.path("sub/z.txt")).unwrap();
     fs::rename(toy.path("sub"), toy.path("other")).unwrap();
-    mutant.toml = TOML
+    mutant.toml = coded()
         .replace("[stages.sum]", "[stages.total]\nkind = \"sum\"")
-        .replace("sum = \"sum\"", "sum = \"total\"");
+        .replace("sum = \"sum\"", "sum = \"total\"")
+        .replace("[stages.codec]", "[stages.fit]\nkind = \"codec\"")
+        .replace("codec = \"codec\"", "codec = \"fit\"");
     let (project, request) = open(&toy, &mutant);
     let session = Session::prepare(&project, request, &Cancel::default()).unwrap();
     assert_eq!(session.why().unwrap(), []);

@@ -16,7 +16,7 @@ use stage_core::Cancel;
 use super::case::Row;
 use super::child::{Op, Orders, report, start};
 use super::scenario::{collect, work_by_key};
-use super::toy::{Run, Toy, numbered, run_project};
+use super::toy::{Run, Toy, coded, numbered, run_project};
 
 const ROW: Row = Row {
     name: "kill",
@@ -39,7 +39,10 @@ fn orders(toy: &Toy) -> Orders {
 
 #[test]
 fn process_groups() {
-    let undisturbed = numbered(FILES);
+    let undisturbed = Toy {
+        toml: coded(),
+        ..numbered(FILES)
+    };
     let orders = orders(&undisturbed);
     // The first start reads the program from the disk: the shortest counts.
     let mut whole = Duration::MAX;
@@ -51,7 +54,7 @@ fn process_groups() {
         let said = String::from_utf8_lossy(&output.stderr);
         assert!(output.status.success(), "{said}");
     }
-    assert_eq!(report(&orders).executed.len(), 3 * FILES + 3);
+    assert_eq!(report(&orders).executed.len(), 4 * FILES + 5);
     let clean = undisturbed.run();
     let dead = AtomicU64::new(0);
     ROW.run(
@@ -62,7 +65,10 @@ fn process_groups() {
 
 fn case(seed: u64, whole: Duration, clean: &Run, dead: &AtomicU64) {
     let mut rng = ROW.rng(seed);
-    let toy = numbered(FILES);
+    let toy = Toy {
+        toml: coded(),
+        ..numbered(FILES)
+    };
     let orders = orders(&toy);
     let mut child = start(&orders);
     std::thread::sleep(whole.mul_f64(rng.random_range(0.0..1.2)));
@@ -82,7 +88,7 @@ fn case(seed: u64, whole: Duration, clean: &Run, dead: &AtomicU64) {
     let project = toy.open(&toy.cache(), options, &[]).unwrap();
     let run = run_project(&project, Request::default());
     assert!(run.everything == clean.everything, "other bytes");
-    assert_eq!(run.executed.len(), 3 * FILES + 3 - done, "executed");
+    assert_eq!(run.executed.len(), 4 * FILES + 5 - done, "executed");
     assert_eq!(run_project(&project, Request::default()).executed, [""; 0]);
     drop(project);
     let project = toy.project(&[]);

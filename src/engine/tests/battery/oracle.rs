@@ -19,6 +19,8 @@ pub(crate) struct World {
     pub(crate) folders: bool,
     pub(crate) times: u32,
     pub(crate) mark: String,
+    pub(crate) reverse: bool,
+    pub(crate) between: String,
 }
 
 /// What must come out.
@@ -45,6 +47,8 @@ impl World {
             folders: false,
             times: 2,
             mark: "!".to_owned(),
+            reverse: false,
+            between: " ".to_owned(),
         }
     }
 
@@ -58,6 +62,8 @@ impl World {
             format!("sum.folders={}", self.folders),
             format!("tell.times={}", self.times),
             format!("tell.mark={:?}", self.mark),
+            format!("codec.reverse={}", self.reverse),
+            format!("encode.between={:?}", self.between),
         ]
     }
 
@@ -109,6 +115,60 @@ impl World {
         format!("count {} {text:?}", self.letters)
     }
 
+    /// The texts of the corpus, if all can be read and there are any.
+    fn texts(&self) -> Option<BTreeSet<Text>> {
+        let texts = self.files.values().map(|content| self.read(content));
+        texts
+            .collect::<Option<BTreeSet<Text>>>()
+            .filter(|texts| !texts.is_empty())
+    }
+
+    /// The letters of the codec, if it can be fitted.
+    fn letters_of_codec(&self) -> Option<Vec<char>> {
+        let texts = self.texts()?;
+        let words = texts.iter().flat_map(|text| text.1.split_whitespace());
+        let letters: BTreeSet<char> = words.filter_map(|word| word.chars().next()).collect();
+        let mut letters: Vec<char> = letters.into_iter().collect();
+        if self.reverse {
+            letters.reverse();
+        }
+        Some(letters)
+    }
+
+    fn encode(&self, text: &Text, letters: &[char]) -> String {
+        let place = |word: &str| {
+            let place = letters.iter().position(|letter| word.starts_with(*letter));
+            place.map_or("?".to_owned(), |place| place.to_string())
+        };
+        let codes: Vec<_> = text.1.split_whitespace().map(place).collect();
+        codes.join(&self.between)
+    }
+
+    fn encode_work(&self, text: &Text, letters: &[char]) -> String {
+        format!("encode {:?} {text:?} {letters:?}", self.between)
+    }
+
+    /// What the codec, and all that is encoded with it, needs.
+    fn expect_codes(&self, need: &mut impl FnMut(String)) {
+        let (Some(texts), Some(letters)) = (self.texts(), self.letters_of_codec()) else {
+            return;
+        };
+        need(format!("codec whole {} {texts:?}", self.reverse));
+        let mut packed = BTreeSet::new();
+        for text in &texts {
+            need(self.encode_work(text, &letters));
+            packed.insert((&text.0, self.encode(text, &letters)));
+        }
+        // The chain names the parameters of all that prepares the codes, and the codec.
+        need(format!(
+            "pack whole {packed:?} {letters:?} {} {} {:?}",
+            self.upper, self.limit, self.between
+        ));
+        if let Some(text) = self.prompt.as_ref().and_then(|prompt| self.read(prompt)) {
+            need(self.encode_work(&text, &letters));
+        }
+    }
+
     /// What the world needs; afterwards `known` holds it, too.
     pub(crate) fn expect(&self, known: &mut BTreeSet<String>) -> Expected {
         let mut work = BTreeSet::new();
@@ -117,6 +177,7 @@ impl World {
                 work.insert(name);
             }
         };
+        self.expect_codes(&mut need);
         let mut blocked = false;
         // Distinct (body, count, label): what the sum is given.
         let mut members = BTreeSet::new();
@@ -186,6 +247,7 @@ impl World {
         match stage {
             "read" => self.read_work(content),
             "count" => self.count_work(&text),
+            "encode" => self.encode_work(&text, &self.letters_of_codec().unwrap()),
             _ => format!("sum item {}", self.count(&text)),
         }
     }
@@ -193,7 +255,8 @@ impl World {
     /// Asserts that what the engine executed is this work, each piece once.
     pub(crate) fn check_work(&self, executed: &[String], expected: &BTreeSet<String>) {
         let short = |name: &String| {
-            if name.starts_with("sum whole ") || name.starts_with("tell ") {
+            let whole = ["sum whole ", "tell ", "codec whole ", "pack whole "];
+            if whole.iter().any(|whole| name.starts_with(whole)) {
                 name.splitn(3, ' ').take(2).collect::<Vec<_>>().join(" ")
             } else {
                 name.clone()

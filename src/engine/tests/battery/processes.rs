@@ -18,7 +18,7 @@ use stage_core::Digest;
 use super::case::Row;
 use super::child::{Op, Orders, digest, report, start};
 use super::oracle::PROMPT;
-use super::toy::{Toy, numbered, run_project};
+use super::toy::{Toy, coded, numbered, run_project};
 
 const ROW: Row = Row {
     name: "processes",
@@ -35,7 +35,10 @@ const DEADLOCK: Duration = Duration::from_secs(120);
 const SETTINGS: [&[&str]; 3] = [&[], &["read.upper=true"], &["sum.unit='words'"]];
 
 fn toy() -> Toy {
-    let toy = numbered(FILES);
+    let toy = Toy {
+        toml: coded(),
+        ..numbered(FILES)
+    };
     std::fs::write(toy.dir.path().join(PROMPT), "what then").unwrap();
     toy
 }

@@ -64,6 +64,7 @@ enum Harm {
     None,
     Lost,
     Flipped,
+    LostCodec,
 }
 
 /// What the disk can do.
@@ -89,6 +90,10 @@ impl Scenario {
         removed.files.remove("a.txt");
         let mut upper = base.clone();
         upper.upper = true;
+        let mut reversed = base.clone();
+        reversed.reverse = true;
+        let mut between = base.clone();
+        between.between = "-".into();
         let mut bad = base.clone();
         bad.files.insert("c.txt".into(), "bad".into());
         let mut prompted = base.clone();
@@ -136,6 +141,15 @@ impl Scenario {
                 Harm::None,
                 Disk::WithoutLinks,
             ),
+            then("codec changed", &reversed),
+            Self::new(
+                "lost codec",
+                Some(&base),
+                &between,
+                Act::Run,
+                Harm::LostCodec,
+                Disk::Whole,
+            ),
             harm("damaged object", Harm::Flipped),
             harm("lost object", Harm::Lost),
             Self::new(
@@ -173,7 +187,7 @@ impl Scenario {
         harm: Harm,
         disk: Disk,
     ) -> Self {
-        let toy = Toy::new(&[]);
+        let toy = Toy::coded(&[]);
         let empty = World::new(&[]);
         let cache = toy.cache();
         let real = || Arc::new(RealFs) as Arc<dyn Fs>;
@@ -184,7 +198,11 @@ impl Scenario {
         if harm != Harm::None {
             // The text that the next run reads again: its count is known, its sum not.
             let object = cache.join("objects");
-            let hex = Digest::of(b"2").to_hex();
+            let content: &[u8] = match harm {
+                Harm::LostCodec => b"ot",
+                _ => b"2",
+            };
+            let hex = Digest::of(content).to_hex();
             let object = object.join(&hex[..2]).join(&hex[2..]);
             std::fs::remove_file(&object).unwrap();
             if harm == Harm::Flipped {
@@ -261,7 +279,7 @@ impl Scenario {
             }
             Act::Force => {
                 let (project, mut request) = project(&self.toy, &self.world, cache, disk())?;
-                let stages = ["read", "count", "sum", "tell"];
+                let stages = ["read", "count", "sum", "tell", "codec", "encode", "pack"];
                 request.force = stages.iter().map(|s| (*s).to_owned()).collect();
                 return try_run(&project, request);
             }

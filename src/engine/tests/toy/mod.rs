@@ -28,12 +28,16 @@ use stage_core::{
     Port, PortTakes, Registry, SOURCE_FILE, Stage, StageError,
 };
 
-const ITEMS: Port = Port {
-    name: "items",
-    takes: PortTakes::Items,
-    required: true,
-    about: "texts",
-};
+/// A port of items of these kinds.
+const fn items(of: &'static [&'static str]) -> Port {
+    Port {
+        name: "items",
+        takes: PortTakes::Items,
+        of,
+        required: true,
+        about: "texts",
+    }
+}
 
 /// Drops a first line that begins with `#` (a tag), and upper-cases the rest if told to. A text
 /// that holds `bad` cannot be used; at one that holds `panic` the stage panics.
@@ -54,8 +58,12 @@ impl Stage for Read {
     fn parts(&self) -> &'static [Part] {
         &[Part::Item]
     }
+    fn gives(&self, _: Part) -> &'static str {
+        "text"
+    }
+
     fn ports(&self) -> &'static [Port] {
-        &[ITEMS]
+        &[const { items(&[stage_core::FILES]) }]
     }
     fn takes(&self, extension: &str) -> bool {
         extension == "txt"
@@ -63,7 +71,13 @@ impl Stage for Read {
     fn validate(&self) -> Result<(), ParamError> {
         ParamError::check_range("limit", &self.limit, 0.0..=10.0, "lines")
     }
-    fn map(&self, item: &ItemInput, out: &mut Output, _: &Context) -> Result<(), StageError> {
+    fn map(
+        &self,
+        item: &ItemInput,
+        _: &Inputs,
+        out: &mut Output,
+        _: &Context,
+    ) -> Result<(), StageError> {
         let bytes = item.input.read(SOURCE_FILE, 1 << 20)?;
         let text = String::from_utf8(bytes).map_err(|_| StageError::content("no UTF-8"))?;
         let body = match text.split_once('\n') {
@@ -101,10 +115,20 @@ impl Stage for Count {
     fn parts(&self) -> &'static [Part] {
         &[Part::Item]
     }
-    fn ports(&self) -> &'static [Port] {
-        &[ITEMS]
+    fn gives(&self, _: Part) -> &'static str {
+        "count"
     }
-    fn map(&self, item: &ItemInput, out: &mut Output, _: &Context) -> Result<(), StageError> {
+
+    fn ports(&self) -> &'static [Port] {
+        &[const { items(&[stage_core::FILES, "text", "count"]) }]
+    }
+    fn map(
+        &self,
+        item: &ItemInput,
+        _: &Inputs,
+        out: &mut Output,
+        _: &Context,
+    ) -> Result<(), StageError> {
         let text = String::from_utf8_lossy(&item.input.read("text", 1 << 20)?).into_owned();
         let n = if self.letters {
             text.len()
@@ -145,8 +169,15 @@ impl Stage for Sum {
     fn parts(&self) -> &'static [Part] {
         &[Part::Item, Part::Whole]
     }
+    fn gives(&self, part: Part) -> &'static str {
+        match part {
+            Part::Item => "count",
+            _ => "sum",
+        }
+    }
+
     fn ports(&self) -> &'static [Port] {
-        &[ITEMS]
+        &[const { items(&["count"]) }]
     }
     fn unread_by(&self, part: Part) -> &'static [&'static str] {
         match part {
@@ -165,7 +196,13 @@ impl Stage for Sum {
         };
         Ok(paths.iter().map(|path| label(path).flatten()).collect())
     }
-    fn map(&self, item: &ItemInput, out: &mut Output, _: &Context) -> Result<(), StageError> {
+    fn map(
+        &self,
+        item: &ItemInput,
+        _: &Inputs,
+        out: &mut Output,
+        _: &Context,
+    ) -> Result<(), StageError> {
         out.link("count", &item.input, "count")
     }
     fn reduce(&self, inputs: &Inputs, out: &mut Output, _: &Context) -> Result<(), StageError> {
@@ -205,17 +242,23 @@ impl Stage for Tell {
     fn parts(&self) -> &'static [Part] {
         &[Part::Whole, Part::Finish]
     }
+    fn gives(&self, _: Part) -> &'static str {
+        "told"
+    }
+
     fn ports(&self) -> &'static [Port] {
         &[
             Port {
                 name: "sum",
                 takes: PortTakes::Artifact,
+                of: &["sum"],
                 required: true,
                 about: "a sum",
             },
             Port {
                 name: "extra",
                 takes: PortTakes::Items,
+                of: &["count"],
                 required: false,
                 about: "texts",
             },
@@ -239,12 +282,190 @@ impl Stage for Tell {
     }
 }
 
+/// The first letters of all words of a corpus, each once: a codec that is fitted on the whole set.
+#[derive(Debug, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Codec {
+    /// Whether the letters stand in the other order.
+    pub reverse: bool,
+}
+
+impl Kind for Codec {
+    const KIND: &'static str = "codec";
+    const VERSION: u32 = 1;
+    const ABOUT: &'static str = "fits a codec";
+}
+
+impl Stage for Codec {
+    fn parts(&self) -> &'static [Part] {
+        &[Part::Whole]
+    }
+    fn gives(&self, _: Part) -> &'static str {
+        "codec"
+    }
+
+    fn ports(&self) -> &'static [Port] {
+        &[const { items(&["text"]) }]
+    }
+    fn reduce(&self, inputs: &Inputs, out: &mut Output, _: &Context) -> Result<(), StageError> {
+        let mut letters = std::collections::BTreeSet::new();
+        for item in inputs.items("items") {
+            let text = String::from_utf8_lossy(&item.input.read("text", 1 << 20)?).into_owned();
+            letters.extend(
+                text.split_whitespace()
+                    .filter_map(|word| word.chars().next()),
+            );
+        }
+        let letters: String = match self.reverse {
+            false => letters.iter().collect(),
+            true => letters.iter().rev().collect(),
+        };
+        out.write("letters", letters.as_bytes())
+    }
+}
+
+/// Replaces each word by the place of its first letter in the codec.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Encode {
+    /// What stands between two places.
+    pub between: String,
+}
+
+impl Default for Encode {
+    fn default() -> Self {
+        Self {
+            between: " ".into(),
+        }
+    }
+}
+
+impl Kind for Encode {
+    const KIND: &'static str = "encode";
+    const VERSION: u32 = 1;
+    const ABOUT: &'static str = "encodes a text";
+}
+
+impl Stage for Encode {
+    fn parts(&self) -> &'static [Part] {
+        &[Part::Item]
+    }
+    fn gives(&self, _: Part) -> &'static str {
+        "codes"
+    }
+
+    fn ports(&self) -> &'static [Port] {
+        &[
+            const { items(&["text"]) },
+            Port {
+                name: "codec",
+                takes: PortTakes::Artifact,
+                of: &["codec"],
+                required: true,
+                about: "a fitted codec",
+            },
+        ]
+    }
+    fn map(
+        &self,
+        item: &ItemInput,
+        inputs: &Inputs,
+        out: &mut Output,
+        _: &Context,
+    ) -> Result<(), StageError> {
+        let letters = inputs.one("codec")?.read("letters", 1 << 20)?;
+        let letters = String::from_utf8_lossy(&letters).into_owned();
+        let text = String::from_utf8_lossy(&item.input.read("text", 1 << 20)?).into_owned();
+        let place = |word: &str| {
+            let first = word.chars().next();
+            let place = letters.chars().position(|letter| Some(letter) == first);
+            place.map_or("?".to_owned(), |place| place.to_string())
+        };
+        let codes: Vec<String> = text.split_whitespace().map(place).collect();
+        // No other stage makes the same bytes.
+        let codes = format!("codes {}", codes.join(&self.between));
+        out.write("codes", codes.as_bytes())
+    }
+}
+
+/// All codes of a corpus, one item a line, and the chain that prepared them.
+#[derive(Debug, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Pack {
+    pub style: Style,
+}
+
+/// A table of parameters.
+#[derive(Debug, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Style {
+    /// What stands before each line.
+    pub before: String,
+    pub number: Number,
+}
+
+/// A table in a table.
+#[derive(Debug, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Number {
+    /// Whether the lines are numbered.
+    pub on: bool,
+}
+
+impl Kind for Pack {
+    const KIND: &'static str = "pack";
+    const VERSION: u32 = 1;
+    const ABOUT: &'static str = "packs codes";
+}
+
+impl Stage for Pack {
+    fn parts(&self) -> &'static [Part] {
+        &[Part::Whole]
+    }
+    fn gives(&self, _: Part) -> &'static str {
+        "codes"
+    }
+
+    fn ports(&self) -> &'static [Port] {
+        &[const { items(&["codes"]) }]
+    }
+    fn wants_preprocessing(&self, _: Part) -> bool {
+        true
+    }
+    fn reduce(&self, inputs: &Inputs, out: &mut Output, cx: &Context) -> Result<(), StageError> {
+        let mut lines = Vec::new();
+        for item in inputs.items("items") {
+            let codes = item.input.read("codes", 1 << 20)?;
+            let number = match self.style.number.on {
+                true => lines.len().to_string(),
+                false => String::new(),
+            };
+            let codes = String::from_utf8_lossy(&codes);
+            lines.push(format!("{number}{}{codes}", self.style.before));
+        }
+        out.write("lines", lines.join("\n").as_bytes())?;
+        let Some(preprocessing) = &cx.preprocessing else {
+            return Err(StageError::content("no preprocessing"));
+        };
+        out.write("chain", preprocessing.stages.to_string().as_bytes())?;
+        for (digest, artifact) in &preprocessing.artifacts {
+            let letters = artifact.read("letters", 1 << 20)?;
+            let copy = [b"codec ", letters.as_slice()].concat();
+            out.write(&format!("artifacts/{digest}"), &copy)?;
+        }
+        Ok(())
+    }
+}
+
 pub fn registry() -> Registry {
     Registry::new([
         KindEntry::of::<Read>(),
         KindEntry::of::<Count>(),
         KindEntry::of::<Sum>(),
         KindEntry::of::<Tell>(),
+        KindEntry::of::<Codec>(),
+        KindEntry::of::<Encode>(),
+        KindEntry::of::<Pack>(),
     ])
 }
 
@@ -266,6 +487,24 @@ inputs = ["count@corpus"]
 [stages.tell]
 inputs = { sum = "sum", extra = "count@prompt" }
 "#;
+
+/// What [`coded`] adds to [`TOML`]: a codec that is fitted on the corpus, and texts that are encoded
+/// with it.
+pub const CODEC: &str = r#"
+[stages.codec]
+inputs = ["read@corpus"]
+
+[stages.encode]
+inputs = { items = "read", codec = "codec" }
+
+[stages.pack]
+inputs = ["encode@corpus"]
+"#;
+
+/// [`TOML`] with [`CODEC`].
+pub fn coded() -> String {
+    format!("{TOML}{CODEC}")
+}
 
 /// Three files, one of them in a folder.
 pub const FILES: [(&str, &str); 3] = [
@@ -337,6 +576,14 @@ impl Toy {
             toy.write(name, text);
         }
         toy
+    }
+
+    /// A project with a codec.
+    pub fn coded(files: &[(&str, &str)]) -> Self {
+        Self {
+            toml: coded(),
+            ..Self::new(files)
+        }
     }
 
     pub fn path(&self, name: &str) -> PathBuf {

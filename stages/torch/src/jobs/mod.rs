@@ -45,6 +45,10 @@ impl<P: Work> Stage for Job<P> {
         self.0.ports()
     }
 
+    fn gives(&self, part: Part) -> &'static str {
+        self.0.gives(part)
+    }
+
     fn reduce(
         &self,
         inputs: &Inputs,

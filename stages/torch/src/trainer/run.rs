@@ -329,7 +329,10 @@ impl<'a, T: Task> Run<'a, T> {
     fn facts(&self, record: &Record) -> Result<Map<String, Value>> {
         let mut facts = self.setup.task.facts()?;
         for (name, value) in [
-            ("road", json!(self.cx.road)),
+            (
+                "road",
+                json!(self.cx.preprocessing.as_ref().map(|p| &p.stages)),
+            ),
             ("train", self.setup.params.clone()),
             ("step", json!(record.step)),
             ("epoch", json!(record.epoch)),

@@ -191,7 +191,10 @@ pub(crate) fn context(scratch: Option<&Path>) -> (Context, Arc<Mutex<Vec<Event>>
     let mut cx = Context::new(Arc::new(move |event| sink.lock().unwrap().push(event)));
     cx.device = DeviceChoice::Cpu;
     cx.scratch = scratch.map(Path::to_owned);
-    cx.road = Some(json!([{"kind": "featurize", "n_fft": 64}]));
+    cx.preprocessing = Some(stage_core::Preprocessing {
+        stages: json!([{"kind": "featurize", "n_fft": 64}]),
+        ..Default::default()
+    });
     (cx, events)
 }
 
