@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Write;
 
-use plot::{Floor, LineChart, Scale, Series, Size};
+use plot::{Baseline, LineChart, Panel, Scale, Series, Size};
 use serde::{Deserialize, Serialize};
 
 use crate::validate::Errors;
@@ -74,45 +74,44 @@ pub fn to_csv(records: &[Record]) -> String {
     text
 }
 
-/// The curve of the validation error with its floors, or of the loss where nothing is held out.
+/// The training loss, below the validation error with its baselines where something is held out.
 pub fn chart(records: &[Record]) -> LineChart {
     let point = |record: &Record, value: f64| (record.step as f64, value);
-    let held_out: Vec<(f64, f64)> = records
-        .iter()
-        .filter_map(|r| r.validation.map(|e| point(r, e.model)))
-        .collect();
-    let floors = records
-        .iter()
-        .rev()
-        .find_map(|r| r.validation)
-        .map_or(Vec::new(), |errors| {
-            vec![
-                Floor {
-                    name: "copy previous frame".into(),
-                    value: errors.copy_previous,
-                },
-                Floor {
-                    name: "mean of each bin".into(),
-                    value: errors.bin_mean,
-                },
-            ]
-        });
-    let (series, y_label) = if held_out.is_empty() {
-        let losses = records.iter().map(|r| point(r, r.loss)).collect();
-        (("training loss", losses), "Loss")
-    } else {
-        (("validation", held_out), "RMSE of the next frame (dB)")
+    let panel = |y_label: &str, name: &str, points, baselines| Panel {
+        y_label: y_label.into(),
+        series: vec![Series {
+            name: name.into(),
+            points,
+        }],
+        baselines,
+        scale: Scale::Linear,
     };
+    let mut panels = Vec::new();
+    if let Some(errors) = records.iter().rev().find_map(|r| r.validation) {
+        let held_out = records
+            .iter()
+            .filter_map(|r| r.validation.map(|e| point(r, e.model)))
+            .collect();
+        let baseline = |name: &str, value| Baseline {
+            name: name.into(),
+            value,
+        };
+        panels.push(panel(
+            "RMSE of the next frame (dB)",
+            "validation",
+            held_out,
+            vec![
+                baseline("copy previous frame", errors.copy_previous),
+                baseline("mean of each bin", errors.bin_mean),
+            ],
+        ));
+    }
+    let losses = records.iter().map(|r| point(r, r.loss)).collect();
+    panels.push(panel("Training loss", "training", losses, Vec::new()));
     LineChart {
         title: "Training".into(),
         x_label: "Step".into(),
-        y_label: y_label.into(),
-        series: vec![Series {
-            name: series.0.into(),
-            points: series.1,
-        }],
-        floors,
-        scale: Scale::Linear,
+        panels,
         size: Size::default(),
     }
 }
@@ -155,8 +154,14 @@ mod tests {
     }
 
     #[test]
-    fn the_chart_draws_the_floors() {
+    fn the_chart_draws_the_error_its_baselines_and_the_loss() {
         let svg = chart(&records()).to_svg();
-        assert!(svg.contains("copy previous frame"));
+        for text in [
+            "RMSE of the next frame (dB)",
+            "copy previous frame",
+            "Training loss",
+        ] {
+            assert!(svg.contains(text), "{text}");
+        }
     }
 }

@@ -119,7 +119,7 @@ impl Train {
 
 impl Kind for Train {
     const KIND: &'static str = "train";
-    const VERSION: u32 = 3;
+    const VERSION: u32 = 4;
     const ABOUT: &'static str = "trains a next-frame model on a data set";
 }
 
