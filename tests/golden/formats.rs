@@ -9,7 +9,9 @@ use engine::store::{
     ActionRecord, Artifact, InterimRecord, Origin, Outcome, PinRecord, Record, RunOutcome,
     RunRecord, RunStage, StageSettings, Ulid, decode_commit, encode_commit,
 };
-use plot::{ColourMap, Floor, FrequencyAxis, LineChart, Scale, Series, Size, Spectrogram};
+use plot::{
+    Baseline, ColourMap, FrequencyAxis, LineChart, Panel, Scale, Series, Size, Spectrogram,
+};
 use shard::{
     Column, Dtype, Layout, Manifest, ManifestBuilder, Metadata, RowType, Segment, SegmentId,
     SegmentWriter, ShardOptions, ShardReader, ShardWriter, Split,
@@ -291,16 +293,18 @@ fn pictures() {
     let chart = LineChart {
         title: "loss".to_owned(),
         x_label: "step".to_owned(),
-        y_label: "dB".to_owned(),
-        series: vec![Series {
-            name: "model".to_owned(),
-            points: vec![(0.0, 12.0), (10.0, 8.5), (20.0, 7.25)],
+        panels: vec![Panel {
+            y_label: "dB".to_owned(),
+            series: vec![Series {
+                name: "model".to_owned(),
+                points: vec![(0.0, 12.0), (10.0, 8.5), (20.0, 7.25)],
+            }],
+            baselines: vec![Baseline {
+                name: "copy".to_owned(),
+                value: 9.0,
+            }],
+            scale: Scale::Linear,
         }],
-        floors: vec![Floor {
-            name: "copy".to_owned(),
-            value: 9.0,
-        }],
-        scale: Scale::Linear,
         size: Size::new(480, 320).unwrap(),
     };
     let svg = Writer {

@@ -2,7 +2,9 @@
 //!
 //! A file is decoded, mixed to one channel (ITU-R BS.775-3), resampled and
 //! streamed into `pcm.wav`; memory does not grow with its length. A file that is
-//! cut, damaged, silent, too short or no recording at all fails with its reason.
+//! cut, damaged, silent, too short or no recording at all fails with its reason; of one that
+//! lacks less than 1 % and 1 s, or whose header is out of order, the rest is used and a warning
+//! says so.
 //!
 //! The artifact's `identity` is a digest of the samples before resampling, so
 //! that neither a tag nor another rate makes another piece of the recording.
@@ -63,7 +65,7 @@ impl Default for Decode {
 
 impl Kind for Decode {
     const KIND: &'static str = "decode";
-    const VERSION: u32 = 2;
+    const VERSION: u32 = 3;
     const ABOUT: &'static str = "decodes recordings (WAV, MP3, FLAC, Ogg, M4A, …) to PCM";
 }
 
@@ -177,6 +179,9 @@ impl Stage for Decode {
         while let Some(samples) = reader.next_block().map_err(Error::Source)? {
             cx.cancel.check()?;
             wav.write(samples).map_err(Error::Write)?;
+        }
+        for note in reader.notes() {
+            cx.warn(note.as_str());
         }
         wav.finish().map_err(Error::Write)?;
         // Of the digits: pieces are divided by it, and stay where they are.

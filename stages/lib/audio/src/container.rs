@@ -1,5 +1,5 @@
-//! What demuxers leave unsaid: MP4 edit lists, whether an Ogg stream ends, and where a CAF data
-//! chunk of unknown length does.
+//! What demuxers leave unsaid: MP4 edit lists, the order of bytes in QuickTime's samples, and
+//! whether an Ogg stream ends.
 
 use std::io::{Read, Seek};
 
@@ -8,41 +8,6 @@ use crate::sniff::bytes_at;
 
 /// Atoms looked at before giving up; a file of ours has some tens.
 const MAX_ATOMS: usize = 4_096;
-
-/// Chunks looked at before giving up; a file of Apple's has some ten.
-const MAX_CHUNKS: usize = 4_096;
-
-/// Where the length of the data chunk stands in a CAF file that leaves it open, and the length.
-///
-/// A program that writes into a pipe cannot go back to fill it in. It leaves -1, and the chunk is
-/// the last and reaches to the end of the file (Apple Core Audio Format Specification, "Audio Data
-/// Chunk"). The demuxer would read on for ever.
-pub(crate) fn caf_open_length<R: Read + Seek>(
-    inner: &mut R,
-    start: u64,
-    end: u64,
-) -> Result<Option<(u64, [u8; 8])>> {
-    let mut at = start + 8;
-    for _ in 0..MAX_CHUNKS {
-        let head = bytes_at(inner, at, 12)?;
-        let Some((name, length)) = head.split_at_checked(4) else {
-            break;
-        };
-        let Ok(length) = length.try_into().map(i64::from_be_bytes) else {
-            break;
-        };
-        let data = at + 12;
-        match (name, u64::try_from(length)) {
-            (b"data", Err(_)) if length == -1 => {
-                let length = end.saturating_sub(data);
-                return Ok(Some((at + 4, length.to_be_bytes())));
-            }
-            (_, Ok(length)) if length <= end.saturating_sub(data) => at = data + length,
-            _ => break,
-        }
-    }
-    Ok(None)
-}
 
 /// The part of a track that an MP4 edit list plays, in ticks of the track.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -93,6 +58,55 @@ pub(crate) fn mp4_edits<R: Read + Seek>(inner: &mut R, length: u64) -> Result<Ve
         }
     }
     Ok(edits)
+}
+
+/// The tracks of a QuickTime file whose PCM samples are big-endian, by their ids.
+///
+/// `in24`, `in32`, `fl32` and `fl64` are unless an atom `enda` says 1 (QuickTime File Format
+/// Specification, "Sound Sample Description Extensions"); the demuxer takes them for
+/// little-endian.
+///
+/// # Errors
+/// The file cannot be read.
+pub(crate) fn big_endian_tracks<R: Read + Seek>(inner: &mut R, length: u64) -> Result<Vec<u32>> {
+    let mut tracks = Vec::new();
+    let mut atoms = Atoms {
+        inner,
+        left: MAX_ATOMS,
+    };
+    let Some(moov) = atoms.child(b"moov", (0, length))? else {
+        return Ok(tracks);
+    };
+    let mut from = moov;
+    while let Some(trak) = atoms.child(b"trak", from)? {
+        from = (trak.1, moov.1);
+        let Some(tkhd) = atoms.child(b"tkhd", trak)? else {
+            continue;
+        };
+        let tkhd = atoms.head(tkhd)?;
+        let at = if tkhd.first() == Some(&1) { 20 } else { 12 };
+        let stsd = atoms.descend(&[b"mdia", b"minf", b"stbl", b"stsd"], trak)?;
+        let (Some(stsd), Some(id)) = (stsd, word(&tkhd, at)) else {
+            continue;
+        };
+        // Version, flags, the number of entries, then the first of them: size and format.
+        let size = (stsd.1 - stsd.0).min(1_024) as usize;
+        let entry = bytes_at(atoms.inner, stsd.0, size)?;
+        let coding = entry.get(12..16).unwrap_or_default();
+        if ![b"in24", b"in32", b"fl32", b"fl64"]
+            .iter()
+            .any(|&name| name == coding)
+        {
+            continue;
+        }
+        let little = entry
+            .windows(6)
+            .any(|w| w.starts_with(b"enda") && w.ends_with(&[0, 1]));
+        if !little {
+            tracks.push(id);
+        }
+    }
+    Ok(tracks)
 }
 
 fn edit(movie_scale: Option<u32>, track_scale: Option<u32>, elst: &[u8]) -> Option<Edit> {

@@ -3,7 +3,8 @@
 //! Symphonia demuxes and decodes; Opus, which it lacks, is added, and plain 16-bit
 //! samples, which it takes one at a time, are read in blocks. This module
 //! decides what symphonia leaves open: which bytes are the stream's own, which
-//! frames are encoder padding, and above all whether the file was whole.
+//! frames are encoder padding, and above all whether the file was whole. What little
+//! is missing or out of order in a file that can be used is told in its notes.
 //! Demuxers skip what they cannot read, so a cut or damaged file would otherwise
 //! pass for a shorter one. At the end of the stream the decoded frames are held
 //! against what the container promised, the last frame or page against the end
@@ -18,8 +19,14 @@ use std::path::Path;
 
 use symphonia::core::audio::Channels;
 use symphonia::core::codecs::CodecParameters;
-use symphonia::core::codecs::audio::well_known::CODEC_ID_OPUS;
-use symphonia::core::codecs::audio::{AudioCodecParameters, AudioDecoder, AudioDecoderOptions};
+use symphonia::core::codecs::audio::well_known::{
+    CODEC_ID_AAC, CODEC_ID_OPUS, CODEC_ID_PCM_F32BE, CODEC_ID_PCM_F32LE, CODEC_ID_PCM_F64BE,
+    CODEC_ID_PCM_F64LE, CODEC_ID_PCM_S24BE, CODEC_ID_PCM_S24LE, CODEC_ID_PCM_S32BE,
+    CODEC_ID_PCM_S32LE, CODEC_ID_VORBIS,
+};
+use symphonia::core::codecs::audio::{
+    AudioCodecId, AudioCodecParameters, AudioDecoder, AudioDecoderOptions,
+};
 use symphonia::core::errors::Error as SymphoniaError;
 use symphonia::core::formats::{FormatOptions, FormatReader, Track, TrackType};
 use symphonia::core::io::{MediaSourceStream, MediaSourceStreamOptions};
@@ -29,15 +36,17 @@ use symphonia::default::formats::{
     WavReader,
 };
 
-use crate::container::{Edit, caf_open_length, mp4_edits, ogg_end};
+use crate::container::{Edit, big_endian_tracks, mp4_edits, ogg_end};
 use crate::end::End;
 use crate::error::{Error, Result};
+use crate::iff::{self, Clean};
 use crate::info::{AudioInfo, codec_name};
 use crate::mix;
+use crate::mpeg;
 use crate::opus::{self, Opus};
 use crate::pcm::PcmSpec;
 use crate::raw::Pcm;
-use crate::sniff::{Kind, bytes_at, sniff};
+use crate::sniff::{Kind, Sniffed, bytes_at, sniff};
 use crate::source::{Failure, Window};
 
 /// Packets in a row without a sample before we call it a stall. Video files
@@ -49,6 +58,9 @@ const MAX_CHANNELS: usize = 32;
 /// Most frames of a packet. The largest that an encoder writes are those of ADPCM, whose blocks
 /// have at most 65,535 bytes of two frames each. FLAC and ALAC have at most 65,536.
 const MAX_PACKET_FRAMES: u64 = 1 << 17;
+/// Bytes of the largest FLAC frame that is looked for at the end of a file: 65,535 samples of 8
+/// channels hardly compressed are more, but nobody's encoder makes such.
+const LARGEST_FLAC_FRAME: u64 = 1 << 18;
 
 /// Decodes one audio track of a file, the default one if there are several.
 ///
@@ -76,6 +88,8 @@ pub struct Decoder {
     idle: u64,
     bad: u64,
     first_bad: Option<(f64, String)>,
+    /// What was not as it should be.
+    notes: Vec<String>,
 }
 
 enum Codec {
@@ -106,12 +120,24 @@ impl Decoder {
     pub fn new<R: Read + Seek + Send + Sync + 'static>(mut inner: R) -> Result<Self> {
         let found = sniff(&mut inner)?;
         let mut end = End::new(found.kind);
-        let (mut edits, mut patch) = (Vec::new(), None);
+        let (mut edits, mut big_endian, mut clean) = (Vec::new(), Vec::new(), None);
         match found.kind {
+            Kind::Wave => clean = Some(iff::wave(&mut inner, found.start, found.end)?),
+            Kind::Aiff => clean = Some(iff::aiff(&mut inner, found.start, found.end)?),
+            Kind::Caf => clean = iff::caf(&mut inner, found.start, found.end)?,
             Kind::Ogg => end.cut = ogg_end(&mut inner, found.start, found.end)?,
-            Kind::Mp4 => edits = mp4_edits(&mut inner, found.end)?,
-            Kind::Caf => patch = caf_open_length(&mut inner, found.start, found.end)?,
+            Kind::Mp4 => {
+                edits = mp4_edits(&mut inner, found.end)?;
+                big_endian = big_endian_tracks(&mut inner, found.end)?;
+            }
+            Kind::Flac => {
+                let room = (found.end - found.start).min(LARGEST_FLAC_FRAME);
+                end.tail = bytes_at(&mut inner, found.end - room, room as usize)?;
+            }
             Kind::Mpeg | Kind::Adts => {
+                if found.kind == Kind::Mpeg {
+                    clean = mpeg_frames(&mut inner, found)?;
+                }
                 let room = (found.end - found.start).min(16 * 1024);
                 end.tail = bytes_at(&mut inner, found.end - room, room as usize)?;
             }
@@ -119,10 +145,16 @@ impl Decoder {
         }
         // Bare frames have no index to seek in. Where they have no header either,
         // the demuxer would guess their number and trim by its guess.
-        let seekable = !end.wants_last();
-        let (mut window, failure) = Window::new(inner, found.start, found.end, seekable)
+        let seekable = !end.guesses();
+        let clean = clean.unwrap_or(Clean {
+            header: Vec::new(),
+            start: found.start,
+            end: found.end,
+            note: None,
+        });
+        let notes = clean.note.map(str::to_owned).into_iter().collect();
+        let (window, failure) = Window::new(clean.header, inner, clean.start, clean.end, seekable)
             .map_err(|e| Error::io("seek in", e))?;
-        window.patch = patch;
         let stream = MediaSourceStream::new(Box::new(window), MediaSourceStreamOptions::default());
         let format = guarded(|| open_format(found.kind, stream))
             .map_err(|message| Error::Panicked { at: 0.0, message })?
@@ -133,7 +165,11 @@ impl Decoder {
                 what: format!("the {} file has no audio track", found.kind.name()),
             })?
             .clone();
-        let params = audio_params(&track)?;
+        let mut params = audio_params(&track)?.clone();
+        if big_endian.contains(&track.id) {
+            params.codec = big_endian_codec(params.codec);
+        }
+        let params = &params;
         let codec = guarded(|| make_codec(params))
             .map_err(|message| Error::Panicked { at: 0.0, message })??;
         end.expect(&track, params, format.as_ref());
@@ -161,6 +197,7 @@ impl Decoder {
             idle: 0,
             bad: 0,
             first_bad: None,
+            notes,
             format,
         };
         if let (Kind::Matroska | Kind::Ogg, Codec::Opus(opus)) = (found.kind, &decoder.codec) {
@@ -169,6 +206,15 @@ impl Decoder {
             decoder.skip = u64::from(opus.pre_skip);
         }
         decoder.primed = decoder.decode_block()?;
+        // Spectral band replication doubles the rate, and is not decoded.
+        let ticks = track.time_base.map(|base| base.denom.get());
+        if params.codec == CODEC_ID_AAC && ticks == Some(2 * decoder.info.rate) {
+            return Err(Error::Unsupported {
+                what: "HE-AAC, of which only the lower half of the spectrum would be decoded; \
+                       convert it to FLAC or WAV"
+                    .to_owned(),
+            });
+        }
         if let Some((_, edit)) = edits.iter().find(|(id, _)| *id == track.id) {
             decoder.apply(edit);
         }
@@ -182,6 +228,12 @@ impl Decoder {
     /// What the file is. `frames` is what the container promises.
     pub const fn info(&self) -> &AudioInfo {
         &self.info
+    }
+
+    /// What was not as it should be in a file that is used all the same, a sentence each. Complete
+    /// when [`Decoder::next_block`] has said `None`.
+    pub fn notes(&self) -> &[String] {
+        &self.notes
     }
 
     /// Frames per second, Hz.
@@ -293,10 +345,15 @@ impl Decoder {
                     return Err(Error::Panicked { at, message });
                 }
             }
+            let frames = self.planes.first().map_or(0, Vec::len);
+            // No frame of FLAC is longer than its samples as they are. The demuxer takes frames of
+            // another rate, or with other channels, for a part of the one before.
+            let bits = self.info.bits.unwrap_or(32) as usize + 1;
+            let most = frames * self.info.channels * bits / 8 + 1_024;
+            self.end.unread |= self.end.counts_frames() && packet.data.len() > most;
             if self.end.wants_last() {
                 self.end.last = packet.data;
             }
-            let frames = self.planes.first().map_or(0, Vec::len);
             if frames > 0 {
                 self.decoded += frames as u64;
                 self.idle = 0;
@@ -364,7 +421,8 @@ impl Decoder {
             return Err(Error::io("read", source));
         }
         if self.decoded > 0 || self.bad == 0 {
-            self.end.check(self.decoded, self.info.rate)?;
+            let note = self.end.check(self.decoded, self.info.rate)?;
+            self.notes.extend(note);
         }
         if let Some((at, first)) = self.first_bad.take() {
             return Err(Error::Damaged {
@@ -390,6 +448,32 @@ impl Decoder {
     fn seconds(&self) -> f64 {
         self.decoded as f64 / f64::from(self.info.rate.max(1))
     }
+}
+
+/// The stream of MPEG frames without a header that counts other frames than there are: the demuxer
+/// would leave out all beyond its count.
+///
+/// # Errors
+/// [`Error::Malformed`] when something lies between two frames; the demuxer would skip it.
+fn mpeg_frames<R: Read + Seek>(inner: &mut R, found: Sniffed) -> Result<Option<Clean>> {
+    let frames = mpeg::walk(inner, found.start, found.end)?;
+    if let Some((from, to)) = frames.gap {
+        return Err(Error::Malformed {
+            what: format!("bytes {from} to {to} are no MPEG frames"),
+        });
+    }
+    let Some((_, header)) = frames
+        .promised
+        .filter(|(count, _)| frames.count > count + 1)
+    else {
+        return Ok(None);
+    };
+    Ok(Some(Clean {
+        header: Vec::new(),
+        start: found.start + header,
+        end: found.end,
+        note: Some("it has more frames than its header counts; all of them were read"),
+    }))
 }
 
 /// Some frames of every channel.
@@ -455,11 +539,33 @@ fn audio_params(track: &Track) -> Result<&AudioCodecParameters> {
 fn stored_bits(params: &AudioCodecParameters) -> Option<u32> {
     let codec = codec_name(params);
     let lossless = codec.starts_with("pcm_") || matches!(&*codec, "flac" | "alac");
+    let named = || {
+        let digits = codec.trim_matches(|c: char| !c.is_ascii_digit());
+        digits.parse().ok()
+    };
     let bits = params.bits_per_coded_sample.or(params.bits_per_sample);
-    bits.filter(|&bits| lossless && bits > 0)
+    bits.or_else(named).filter(|&bits| lossless && bits > 0)
+}
+
+/// The codec of the same samples in the other order of bytes.
+fn big_endian_codec(codec: AudioCodecId) -> AudioCodecId {
+    match codec {
+        CODEC_ID_PCM_S24LE => CODEC_ID_PCM_S24BE,
+        CODEC_ID_PCM_S32LE => CODEC_ID_PCM_S32BE,
+        CODEC_ID_PCM_F32LE => CODEC_ID_PCM_F32BE,
+        CODEC_ID_PCM_F64LE => CODEC_ID_PCM_F64BE,
+        codec => codec,
+    }
 }
 
 fn make_codec(params: &AudioCodecParameters) -> Result<Codec> {
+    let channels = params.channels.as_ref().map_or(0, Channels::count);
+    if params.codec == CODEC_ID_VORBIS && channels > 2 {
+        // What its decoder gives is not what libvorbis gives.
+        return Err(Error::Unsupported {
+            what: format!("Vorbis of {channels} channels; convert it to FLAC or WAV"),
+        });
+    }
     // Decoders allocate a packet of samples up front, as long as the header says.
     let sizes = [params.max_frames_per_packet, params.frames_per_block];
     if let Some(frames) = sizes.into_iter().flatten().find(|&n| n > MAX_PACKET_FRAMES) {

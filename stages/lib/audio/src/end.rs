@@ -1,7 +1,6 @@
 //! Whether a stream was whole: what its container promised, held against what
 //! was decoded.
 
-use symphonia::core::audio::Channels;
 use symphonia::core::codecs::audio::AudioCodecParameters;
 use symphonia::core::formats::{FormatReader, Track};
 
@@ -23,10 +22,12 @@ pub(crate) struct End {
     tolerance: u64,
     /// A contradiction seen in the file's last bytes.
     pub(crate) cut: Option<&'static str>,
-    /// The file's last bytes, for streams of bare frames.
+    /// The file's last bytes, for streams of frames without a table of them.
     pub(crate) tail: Vec<u8>,
-    /// The last packet, for streams of bare frames.
+    /// The last packet, for such streams.
     pub(crate) last: Box<[u8]>,
+    /// A packet held more than was decoded of it.
+    pub(crate) unread: bool,
 }
 
 impl End {
@@ -46,11 +47,22 @@ impl End {
             cut: None,
             tail: Vec::new(),
             last: Box::default(),
+            unread: false,
         }
     }
 
     /// Whether the last packet must be kept for [`End::check`].
     pub(crate) const fn wants_last(&self) -> bool {
+        matches!(self.kind, Kind::Mpeg | Kind::Adts | Kind::Flac)
+    }
+
+    /// Whether a packet is one frame, whose length has a bound.
+    pub(crate) const fn counts_frames(&self) -> bool {
+        matches!(self.kind, Kind::Flac)
+    }
+
+    /// Whether the demuxer must not seek, as there is no index, and it would guess.
+    pub(crate) const fn guesses(&self) -> bool {
         matches!(self.kind, Kind::Mpeg | Kind::Adts)
     }
 
@@ -77,44 +89,56 @@ impl End {
                 self.tolerance = u64::from(rate) / 5;
                 by_time
             }
-            // A data chunk of 2^32 - 1 bytes is what programs write that cannot
-            // go back to fill in the length; to the demuxer it has no length.
-            Kind::Wave if track.num_frames.is_none() => {
-                let channels = params.channels.as_ref().map_or(0, Channels::count) as u64;
-                let bits = params.bits_per_coded_sample.map_or(0, u64::from);
-                (channels * bits >= 8).then(|| u64::from(u32::MAX) / (channels * bits / 8))
-            }
+            // A stream that was cut out of another goes on counting from there.
+            Kind::Ogg => track.num_frames.or(by_time).map(|frames| {
+                let start = u64::try_from(track.start_ts.get()).unwrap_or(0);
+                frames.checked_sub(start).unwrap_or(frames)
+            }),
             _ => track.num_frames.or(by_time),
         };
     }
 
-    /// Judges a stream of which `decoded` frames came at `rate` Hz.
-    pub(crate) fn check(&self, decoded: u64, rate: u32) -> Result<()> {
+    /// Judges a stream of which `decoded` frames came at `rate` Hz. Gives a note if it is used
+    /// although a little is missing.
+    ///
+    /// # Errors
+    /// [`Error::Truncated`] when more than 1 % or 1 s is missing.
+    pub(crate) fn check(&self, decoded: u64, rate: u32) -> Result<Option<String>> {
         let rate = f64::from(rate.max(1));
-        let truncated = |expected: u64, why| Error::Truncated {
-            decoded: decoded as f64 / rate,
-            expected: expected as f64 / rate,
-            why,
-        };
+        let seconds = |frames: u64| frames as f64 / rate;
         if let Some(expected) = self.expected
             && decoded.saturating_add(self.tolerance) < expected
         {
-            return Err(truncated(expected, self.promise(expected)));
+            let lost = expected - decoded;
+            let why = self.promise();
+            if decoded == 0 || lost.saturating_mul(100) > expected || seconds(lost) > 1.0 {
+                return Err(Error::Truncated {
+                    decoded: seconds(decoded),
+                    expected: seconds(expected),
+                    why,
+                });
+            }
+            return Ok(Some(format!(
+                "the last {:.3} s are missing ({why})",
+                seconds(lost)
+            )));
         }
-        // What is missing of a last page or frame is not known; the promise, if
-        // there is one, is the best guess.
-        if let Some(why) = self.cut.or_else(|| self.partial_frame()) {
-            return Err(truncated(self.expected.unwrap_or(decoded), why));
+        if self.unread || (self.kind == Kind::Flac && self.rest()) {
+            return Err(Error::Malformed {
+                what: format!(
+                    "after {:.1} s come bytes that are no frames of its stream: its rate or its \
+                     channels change there, or it is damaged; split it there",
+                    seconds(decoded)
+                ),
+            });
         }
-        Ok(())
+        // What is missing of a last page or frame is less than can be heard.
+        Ok(self.cut.or_else(|| self.partial_frame()).map(str::to_owned))
     }
 
     /// Where the promise stands.
-    fn promise(&self, expected: u64) -> &'static str {
+    fn promise(&self) -> &'static str {
         match self.kind {
-            Kind::Wave if expected >= u64::from(u32::MAX / 64) && self.tolerance == 0 => {
-                "its header claims about 4 GiB; if a program wrote it into a pipe, write it again into a file"
-            }
             Kind::Wave => "its data chunk claims more than the file holds",
             Kind::Aiff => "its COMM chunk counts more frames than the file holds",
             Kind::Flac => "its STREAMINFO counts more samples than the file holds",
@@ -127,8 +151,21 @@ impl End {
         }
     }
 
+    /// Whether something other than zeros comes after the last packet.
+    fn rest(&self) -> bool {
+        let last = &*self.last;
+        if last.is_empty() || last.len() > self.tail.len() {
+            return false;
+        }
+        let at = self.tail.windows(last.len()).rposition(|w| w == last);
+        at.is_none_or(|at| self.tail[at + last.len()..].iter().any(|&b| b != 0))
+    }
+
     /// Whether bare frames end in the middle of one.
     fn partial_frame(&self) -> Option<&'static str> {
+        if !self.guesses() {
+            return None;
+        }
         let (first, second) = match &*self.last {
             [first, second, ..] => (*first, *second),
             _ => return None,
@@ -177,18 +214,30 @@ mod tests {
             (&[0xFF, 0xFA, 7], None, 99, "its last frame is cut"),
             (&[0xFF, 0xE0, 7], None, 99, ""),
             (&[], Some(5_000), 4_000, ""),
-            (&[], Some(5_000), 3_000, "its Xing or VBRI header"),
+            (&[], Some(5_000), 3_000, "is truncated: 0.1 s of 0.1 s"),
+            (
+                &[],
+                Some(500_000),
+                490_000,
+                "is truncated: 11.1 s of 11.3 s",
+            ),
+            (
+                &[],
+                Some(500_000),
+                496_000,
+                "the last 0.091 s are missing (its Xing or VBRI header",
+            ),
+            (&[], Some(90_000_000), 89_900_000, "is truncated"),
         ];
         for (rest, expected, decoded, reason) in rows {
             let tail = [&whole[..], &whole[..], rest].concat();
             let got = mpeg(&tail, *expected).check(*decoded, 44_100);
-            match got {
-                Ok(()) => assert_eq!(*reason, "", "{rest:?}"),
-                Err(e) => assert!(
-                    !reason.is_empty() && e.to_string().contains(reason),
-                    "{rest:?}: {e}"
-                ),
-            }
+            let said = match got {
+                Ok(note) => note.unwrap_or_default(),
+                Err(e) => e.to_string(),
+            };
+            assert!(said.contains(reason), "{rest:?}: {said}");
+            assert_eq!(said.is_empty(), reason.is_empty(), "{rest:?}: {said}");
         }
     }
 }

@@ -129,6 +129,14 @@ pub enum Error {
         /// The caller's bound.
         threshold_db: f64,
     },
+    /// Channels that are each other's opposite.
+    #[error(
+        "is silent as mono: its channels, with a peak of {peak_db:.1} dBFS, cancel each other; turn the phase of one"
+    )]
+    Cancels {
+        /// Peak of the channels in dB relative to full scale.
+        peak_db: f64,
+    },
     /// NaN or an infinity among the samples.
     #[error("has a sample of {value} at {at:.3} s, expected finite numbers")]
     NotFinite {

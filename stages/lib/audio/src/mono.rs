@@ -15,6 +15,9 @@ use crate::resample::Resampler;
 /// a few dB; what lies beyond are integers stored as floats, or damage.
 const MAX_MAGNITUDE: f32 = 32.0;
 
+/// Peak of a channel that holds sound: -60 dB.
+const AUDIBLE: f32 = 1e-3;
+
 /// What is asked of a recording.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct MonoOptions {
@@ -68,6 +71,8 @@ pub struct MonoReader {
     /// Source frames read.
     frames: u64,
     peak: f32,
+    /// Peak of all channels, as far as it is below [`AUDIBLE`].
+    loudest: f32,
     done: bool,
     tap: Option<Tap>,
 }
@@ -113,6 +118,7 @@ impl MonoReader {
             output: Vec::new(),
             frames: 0,
             peak: 0.0,
+            loudest: 0.0,
             done: false,
             tap: None,
         })
@@ -121,6 +127,11 @@ impl MonoReader {
     /// What the source is.
     pub const fn info(&self) -> &AudioInfo {
         self.decoder.info()
+    }
+
+    /// What was not as it should be in a file that is used all the same; see [`Decoder::notes`].
+    pub fn notes(&self) -> &[String] {
+        self.decoder.notes()
     }
 
     /// Frames per second of the result, Hz.
@@ -139,7 +150,7 @@ impl MonoReader {
     /// # Errors
     /// As [`Decoder::next_block`], and at the latest at the end
     /// [`Error::NotFinite`], [`Error::Scale`], [`Error::TooLong`],
-    /// [`Error::TooShort`], [`Error::Silent`].
+    /// [`Error::TooShort`], [`Error::Silent`], [`Error::Cancels`].
     pub fn next_block(&mut self) -> Result<Option<&[f32]>> {
         self.output.clear();
         let rate = f64::from(self.decoder.rate());
@@ -148,6 +159,10 @@ impl MonoReader {
                 mix(block.planes(), &self.weights, &mut self.mono);
                 for plane in block.planes() {
                     check_samples(plane, self.frames, rate)?;
+                    // Enough to tell silence from sound that cancels.
+                    if self.loudest < AUDIBLE {
+                        self.loudest = peak_of(self.loudest, plane);
+                    }
                 }
                 self.peak = peak_of(self.peak, &self.mono);
                 self.frames += self.mono.len() as u64;
@@ -180,6 +195,10 @@ impl MonoReader {
         }
         let peak_db = 20.0 * f64::from(self.peak).log10();
         if peak_db < self.options.silence_db {
+            if self.loudest >= AUDIBLE {
+                let peak_db = 20.0 * f64::from(self.loudest).log10();
+                return Err(Error::Cancels { peak_db });
+            }
             return Err(Error::Silent {
                 peak_db,
                 threshold_db: self.options.silence_db,

@@ -6,6 +6,7 @@
 use std::io::{Read, Seek, SeekFrom};
 
 use crate::error::{Error, Result};
+use crate::mpeg;
 
 /// Containers that we can open.
 pub(crate) const EXPECTED: &str =
@@ -77,9 +78,17 @@ pub(crate) fn sniff<R: Read + Seek>(inner: &mut R) -> Result<Sniffed> {
         }
     }
     let head = bytes_at(inner, start, 4096)?;
-    let kind = kind_of(&head)?;
+    let kind = match kind_of(&head) {
+        Ok(kind) => kind,
+        // Bare frames may begin behind what is none of them.
+        Err(unknown @ Error::NotAudio { .. }) => {
+            start = mpeg::find(inner, start, length)?.ok_or(unknown)?;
+            Kind::Mpeg
+        }
+        Err(error) => return Err(error),
+    };
     let mut end = length;
-    if matches!(kind, Kind::Mpeg | Kind::Adts) {
+    if matches!(kind, Kind::Mpeg | Kind::Adts | Kind::Flac) {
         for _ in 0..8 {
             match trailing_tag(inner, start, end)? {
                 0 => break,
@@ -104,7 +113,7 @@ pub(crate) fn bytes_at<R: Read + Seek>(inner: &mut R, at: u64, count: usize) -> 
 }
 
 /// Length of the ID3v2 tag that begins here (ID3v2.4.0 structure, section 3.1).
-fn id3v2_length(head: &[u8]) -> Option<u64> {
+pub(crate) fn id3v2_length(head: &[u8]) -> Option<u64> {
     let [b'I', b'D', b'3', major, minor, flags, sizes @ ..] = head else {
         return None;
     };
@@ -153,7 +162,8 @@ fn kind_of(head: &[u8]) -> Result<Kind> {
         head.get(offset..)
             .is_some_and(|tail| tail.starts_with(magic))
     };
-    let known = if at(0, b"RIFF") && at(8, b"WAVE") {
+    let riff = [b"RIFF", b"RF64", b"BW64"].iter().any(|name| at(0, *name));
+    let known = if riff && at(8, b"WAVE") {
         Kind::Wave
     } else if at(0, b"FORM") && (at(8, b"AIFF") || at(8, b"AIFC")) {
         Kind::Aiff
@@ -186,8 +196,6 @@ fn kind_of(head: &[u8]) -> Result<Kind> {
 /// Says what unknown content resembles.
 fn not_audio(head: &[u8]) -> Error {
     const SOUND: &[(usize, &[u8], &str)] = &[
-        (0, b"RF64", "RF64, a WAV above 4 GiB"),
-        (0, b"BW64", "BW64, a WAV above 4 GiB"),
         (0, b"riff\x2E\x91\xCF\x11", "Sony Wave64"),
         (0, b"RIFX", "a big-endian WAV (RIFX)"),
         (0, b"wvPk", "WavPack"),
@@ -289,7 +297,8 @@ mod tests {
             (b"....ftypM4A ", "Mp4 0..12"),
             (b"\xFF\xFB\x90\x64", "Mpeg 0..4"),
             (b"\xFF\xF1\x50\x80", "Adts 0..4"),
-            (b"RF64....WAVE", "RF64, a WAV above 4 GiB"),
+            (b"RF64....WAVE", "Wave 0..12"),
+            (b"RIFX....WAVE", "a big-endian WAV (RIFX)"),
             (b"hello there\n", "looks like text"),
             (b"<?xml version=\"1.0\"?>", "looks like XML text"),
             (b"\xFF\xD8\xFF\xE0", "looks like a JPEG picture"),

@@ -31,23 +31,23 @@ impl Failure {
     }
 }
 
-/// Bytes `start..end` of `inner` as a file of their own.
+/// A header and bytes `start..end` of `inner`, as a file of their own.
 pub(crate) struct Window<R> {
+    header: Vec<u8>,
     inner: R,
     start: u64,
     end: u64,
-    /// Position in `inner`.
+    /// Position in the window.
     at: u64,
     seekable: bool,
     failure: Failure,
-    /// Bytes to be read in place of those at this position of `inner`.
-    pub(crate) patch: Option<(u64, [u8; 8])>,
 }
 
 impl<R: Read + Seek> Window<R> {
-    /// A window that begins at its `start`. One that is not `seekable` has no
+    /// A window that is read from its beginning. One that is not `seekable` has no
     /// known length either: demuxers then make no guesses from it.
     pub(crate) fn new(
+        header: Vec<u8>,
         mut inner: R,
         start: u64,
         end: u64,
@@ -56,56 +56,57 @@ impl<R: Read + Seek> Window<R> {
         inner.seek(SeekFrom::Start(start))?;
         let failure = Failure::default();
         let window = Self {
+            header,
             inner,
             start,
             end,
-            at: start,
+            at: 0,
             seekable,
             failure: failure.clone(),
-            patch: None,
         };
         Ok((window, failure))
     }
+
+    fn len(&self) -> u64 {
+        self.header.len() as u64 + (self.end - self.start)
+    }
 }
 
-impl<R: Read> Read for Window<R> {
+impl<R: Read + Seek> Read for Window<R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let left = usize::try_from(self.end.saturating_sub(self.at)).unwrap_or(usize::MAX);
-        let wanted = buffer.len().min(left);
-        let count = self.failure.keep(self.inner.read(&mut buffer[..wanted]))?;
-        if let Some((from, bytes)) = self.patch {
-            let patched = (from..).zip(bytes);
-            for (at, byte) in patched {
-                let place = at
-                    .checked_sub(self.at)
-                    .and_then(|n| usize::try_from(n).ok());
-                if let Some(slot) = place.and_then(|n| buffer[..count].get_mut(n)) {
-                    *slot = byte;
-                }
-            }
-        }
+        let at = usize::try_from(self.at).unwrap_or(usize::MAX);
+        let count = if let Some(mut rest @ [_, ..]) = self.header.get(at..) {
+            rest.read(buffer)?
+        } else {
+            let left = usize::try_from(self.len().saturating_sub(self.at)).unwrap_or(usize::MAX);
+            let wanted = buffer.len().min(left);
+            self.failure.keep(self.inner.read(&mut buffer[..wanted]))?
+        };
         self.at += count as u64;
         Ok(count)
     }
 }
 
-impl<R: Seek> Seek for Window<R> {
+impl<R: Read + Seek> Seek for Window<R> {
     fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
         let target = match to {
-            SeekFrom::Start(offset) => self.start.checked_add(offset),
-            SeekFrom::End(offset) => self.end.checked_add_signed(offset),
+            SeekFrom::Start(offset) => Some(offset),
+            SeekFrom::End(offset) => self.len().checked_add_signed(offset),
             SeekFrom::Current(offset) => self.at.checked_add_signed(offset),
         };
         // Not the machine's failure: the offset came from the file's bytes.
         let target = target
-            .filter(|&t| t >= self.start && i64::try_from(t).is_ok())
+            .filter(|&t| i64::try_from(t).is_ok())
             .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "seek out of range"))?;
         // Nor is an offset beyond the end, of which a file system refuses the largest: there is
         // nothing to read there.
-        let place = target.min(self.end);
-        self.failure.keep(self.inner.seek(SeekFrom::Start(place)))?;
+        let place = target
+            .min(self.len())
+            .saturating_sub(self.header.len() as u64);
+        let place = SeekFrom::Start(self.start + place);
+        self.failure.keep(self.inner.seek(place))?;
         self.at = target;
-        Ok(self.at - self.start)
+        Ok(self.at)
     }
 }
 
@@ -115,7 +116,7 @@ impl<R: Read + Seek + Send + Sync> MediaSource for Window<R> {
     }
 
     fn byte_len(&self) -> Option<u64> {
-        self.seekable.then_some(self.end - self.start)
+        self.seekable.then(|| self.len())
     }
 }
 
@@ -128,7 +129,7 @@ mod tests {
     #[test]
     fn nothing_outside_is_seen() {
         let (mut window, failure) =
-            Window::new(Cursor::new(b"0123456789".to_vec()), 2, 6, true).unwrap();
+            Window::new(Vec::new(), Cursor::new(b"0123456789".to_vec()), 2, 6, true).unwrap();
         let mut text = String::new();
         window.read_to_string(&mut text).unwrap();
         assert_eq!(text, "2345");
@@ -163,7 +164,7 @@ mod tests {
             }
         }
         let bytes = Cursor::new(b"0123456789".to_vec());
-        let (mut window, failure) = Window::new(Small(bytes), 2, 8, true).unwrap();
+        let (mut window, failure) = Window::new(Vec::new(), Small(bytes), 2, 8, true).unwrap();
         for far in [6, 1001, 1 << 62] {
             assert_eq!(window.seek(SeekFrom::Start(far)).unwrap(), far);
             assert_eq!(window.read(&mut [0; 4]).unwrap(), 0);
@@ -176,18 +177,24 @@ mod tests {
     }
 
     #[test]
-    fn a_patch_is_read_in_place_of_what_is_there() {
+    fn a_header_is_read_first() {
         let bytes = Cursor::new(b"0123456789abcdef".to_vec());
-        let (mut window, _) = Window::new(bytes, 2, 16, true).unwrap();
-        window.patch = Some((4, *b"ABCDEFGH"));
+        let (mut window, _) = Window::new(b"HEAD".to_vec(), bytes, 2, 12, true).unwrap();
         for _ in 0..2 {
             let (mut pieces, mut piece) = (Vec::new(), [0; 3]);
             while let n @ 1.. = window.read(&mut piece).unwrap() {
                 pieces.extend_from_slice(&piece[..n]);
             }
-            assert_eq!(pieces, b"23ABCDEFGHcdef");
+            assert_eq!(pieces, b"HEAD23456789ab");
             window.seek(SeekFrom::Start(0)).unwrap();
         }
+        for (at, expected) in [(2, &b"AD2"[..2]), (4, b"234"), (13, b"b")] {
+            assert_eq!(window.seek(SeekFrom::Start(at)).unwrap(), at);
+            let mut piece = [0; 3];
+            let n = window.read(&mut piece).unwrap();
+            assert_eq!(&piece[..n], expected);
+        }
+        assert_eq!(window.byte_len(), Some(14));
     }
 
     #[test]
@@ -203,7 +210,7 @@ mod tests {
                 Ok(0)
             }
         }
-        let (mut window, failure) = Window::new(Broken, 0, 9, true).unwrap();
+        let (mut window, failure) = Window::new(Vec::new(), Broken, 0, 9, true).unwrap();
         assert!(window.read(&mut [0; 4]).is_err());
         assert_eq!(failure.take().unwrap().kind(), io::ErrorKind::TimedOut);
     }

@@ -48,8 +48,17 @@ fn mono(bytes: Vec<u8>, options: MonoOptions) -> Result<Vec<f32>, Error> {
     Ok(samples)
 }
 
+/// Why a file is refused, what is said of one that is used, or "fine".
 fn said(bytes: Vec<u8>) -> String {
-    mono(bytes, options()).map_or_else(|e| e.to_string(), |_| "fine".to_owned())
+    let read = || {
+        let mut reader = MonoReader::new(Cursor::new(bytes), options())?;
+        while reader.next_block()?.is_some() {}
+        Ok(reader.notes().join("; "))
+    };
+    match read().map_err(|e: Error| e.to_string()) {
+        Ok(notes) if notes.is_empty() => "fine".to_owned(),
+        Ok(notes) | Err(notes) => notes,
+    }
 }
 
 /// Amplitude and delay in frames of the 440 Hz sine in the middle of `signal`.
@@ -422,13 +431,17 @@ fn contents_that_cannot_be_used_have_their_reasons() {
             wav(SampleFormat::F32, &[2e-5; 8_000]),
             "is silent: its peak of -94.0 dBFS",
         ),
+        (claims(0xFFFF_FF00), "does not give the length of its data"),
+        (claims(u32::MAX), "does not give the length of its data"),
+        (claims(0x7FFF_F000), "does not give the length of its data"),
         (
-            claims(0xFFFF_FF00),
-            "is truncated: 1.0 s of 268435.4 s decoded",
+            claims(2_000_000_000),
+            "does not give the length of its data",
         ),
+        (claims(0), "does not give the length of its data"),
         (
-            claims(u32::MAX),
-            "is truncated: 1.0 s of 268435.5 s decoded (its header claims about 4 GiB",
+            claims(16_044),
+            "the last 0.003 s are missing (its data chunk claims more",
         ),
         (claims(20_000), "is truncated: 1.0 s of 1.2 s decoded"),
         (
@@ -441,7 +454,7 @@ fn contents_that_cannot_be_used_have_their_reasons() {
         ),
         (
             b"RF64\xFF\xFF\xFF\xFFWAVE".to_vec(),
-            "RF64, a WAV above 4 GiB; convert",
+            "is malformed: it has no `fmt ` chunk",
         ),
     ];
     for (file, expected) in rows {
@@ -454,6 +467,143 @@ fn contents_that_cannot_be_used_have_their_reasons() {
     };
     let reason = mono(good, long).unwrap_err();
     assert!(reason.to_string().contains("lasts more than 0.9 s"));
+}
+
+/// A WAV file of chunks: name and content.
+fn riff(name: &[u8; 4], chunks: &[(&[u8; 4], &[u8])]) -> Vec<u8> {
+    let mut file = [&name[..], &[0; 4], b"WAVE"].concat();
+    for (name, content) in chunks {
+        file.extend(*name);
+        file.extend((content.len() as u32).to_le_bytes());
+        file.extend(*content);
+    }
+    let size = file.len() as u32 - 8;
+    file[4..8].copy_from_slice(&size.to_le_bytes());
+    file
+}
+
+/// Headers as many programs write them, each over the same samples.
+#[test]
+fn headers_that_are_out_of_order_change_no_sample() {
+    let sine: Vec<f32> = (0..8_000).map(|n| (n as f32 / 3.0).sin() * 0.5).collect();
+    let plain = wav(SampleFormat::S16, &sine);
+    let (format, data) = (&plain[20..36], &plain[44..]);
+    let expected = mono(plain.clone(), options()).unwrap();
+    let longer = |bytes: usize| {
+        let mut format = format.to_vec();
+        format.resize(bytes, 0);
+        format
+    };
+    let mut sizes = plain.clone();
+    for (at, size) in [(4, 0_u32), (4, 8_000)] {
+        sizes[at..at + 4].copy_from_slice(&size.to_le_bytes());
+        assert_eq!(mono(sizes.clone(), options()).unwrap(), expected, "{size}");
+    }
+    for bytes in [16, 18, 20, 22, 28, 50] {
+        let file = riff(b"RIFF", &[(b"fmt ", &longer(bytes)), (b"data", data)]);
+        assert_eq!(mono(file, options()).unwrap(), expected, "{bytes}");
+    }
+    // Without the padding of a chunk of odd length.
+    let file = riff(
+        b"RIFF",
+        &[
+            (b"fmt ", format),
+            (b"LIST", b"INFOISFT\x03\0\0\0abc"),
+            (b"data", data),
+        ],
+    );
+    assert_eq!(mono(file, options()).unwrap(), expected);
+    // RF64: the length of the data stands in another chunk.
+    let mut long = [0; 28];
+    long[8..16].copy_from_slice(&(data.len() as u64).to_le_bytes());
+    let mut file = riff(
+        b"RF64",
+        &[(b"ds64", &long), (b"fmt ", format), (b"data", data)],
+    );
+    let at = file.len() - data.len() - 4;
+    file[at..at + 4].copy_from_slice(&u32::MAX.to_le_bytes());
+    assert_eq!(said(file.clone()), "fine");
+    assert_eq!(mono(file, options()).unwrap(), expected);
+}
+
+#[test]
+fn samples_in_wider_frames_are_read_by_their_upper_bits() {
+    let sine: Vec<f32> = (0..8_000).map(|n| (n as f32 / 3.0).sin() * 0.5).collect();
+    let plain = wav(SampleFormat::S24, &sine);
+    let at = plain.windows(4).position(|w| w == b"data").unwrap() + 8;
+    let wide: Vec<u8> = plain[at..]
+        .chunks(3)
+        .flat_map(|x| [0, x[0], x[1], x[2]])
+        .collect();
+    // PCM, one channel, 8,000 Hz, frames of 4 bytes, 24 bits.
+    let format = [1, 0, 1, 0, 64, 31, 0, 0, 0, 125, 0, 0, 4, 0, 24, 0];
+    let file = riff(b"RIFF", &[(b"fmt ", &format), (b"data", &wide)]);
+    assert_eq!(
+        mono(file, options()).unwrap(),
+        mono(plain, options()).unwrap()
+    );
+}
+
+#[test]
+fn a_mask_of_one_loudspeaker_takes_no_channel_away() {
+    let frames: Vec<u8> = (0..8_000_i32)
+        .flat_map(|n| {
+            let left = (n * 37 % 20_000 - 10_000) as i16;
+            let right = (n * 91 % 9_000 - 4_500) as i16;
+            [left.to_le_bytes(), right.to_le_bytes()].concat()
+        })
+        .collect();
+    let stereo = [1, 0, 2, 0, 64, 31, 0, 0, 0, 125, 0, 0, 4, 0, 16, 0];
+    let mut masked = stereo.to_vec();
+    masked[0..2].copy_from_slice(&0xFFFE_u16.to_le_bytes());
+    masked.extend([22, 0, 16, 0, 4, 0, 0, 0, 1, 0]);
+    masked.extend([0, 0, 0, 0, 16, 0, 128, 0, 0, 170, 0, 56, 155, 113]);
+    let read = |format: &[u8]| {
+        let file = riff(b"RIFF", &[(b"fmt ", format), (b"data", &frames)]);
+        mono(file, options()).unwrap()
+    };
+    assert_eq!(read(&stereo), read(&masked));
+}
+
+#[test]
+fn channels_that_cancel_are_named() {
+    let frames: Vec<u8> = (0..8_000_i32)
+        .flat_map(|n| {
+            let x = (n * 37 % 20_000 - 10_000) as i16;
+            [x.to_le_bytes(), (-x).to_le_bytes()].concat()
+        })
+        .collect();
+    let stereo = [1, 0, 2, 0, 64, 31, 0, 0, 0, 125, 0, 0, 4, 0, 16, 0];
+    let file = riff(b"RIFF", &[(b"fmt ", &stereo), (b"data", &frames)]);
+    let reason = said(file);
+    assert!(reason.contains("cancel each other"), "{reason}");
+}
+
+/// Bare frames behind what is none, and more of them than the header counts.
+#[test]
+fn mpeg_streams_that_begin_late_or_go_on_are_read() {
+    let plain = bytes("tone-noxing.mp3");
+    let start = plain
+        .windows(2)
+        .position(|w| w == [0xFF, 0xFB] || w == [0xFF, 0xF3] || w == [0xFF, 0xE3]);
+    let stream = &plain[start.unwrap()..];
+    let expected = mono(stream.to_vec(), options()).unwrap();
+    for before in [vec![0; 5_000], b"junk that is no frame".to_vec()] {
+        let file = [&before[..], stream].concat();
+        assert_eq!(mono(file, options()).unwrap(), expected);
+    }
+    let with_header = bytes("tone.mp3");
+    let seconds = |bytes: &[u8]| mono(bytes.to_vec(), options()).unwrap().len() as f64 / 22_050.0;
+    let once = seconds(&with_header);
+    let joined = [&with_header[..], &with_header].concat();
+    assert!(
+        seconds(&joined) > 1.9 * once,
+        "{} of {once}",
+        seconds(&joined)
+    );
+    assert!(said(joined).contains("more frames than its header counts"));
+    let hole = [stream, &[0; 3_000], stream].concat();
+    assert!(said(hole).contains("are no MPEG frames"));
 }
 
 #[test]

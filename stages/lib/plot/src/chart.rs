@@ -1,4 +1,4 @@
-//! Line charts, such as the loss of a training run against its floors.
+//! Line charts, such as the validation error of a training run above its loss.
 
 use std::fmt::Write;
 
@@ -29,28 +29,35 @@ pub struct Series {
 
 /// A named horizontal line: what a trivial method reaches.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Floor {
+pub struct Baseline {
     /// What the legend says.
     pub name: String,
     /// Where it lies; not drawn when not finite.
     pub value: f64,
 }
 
-/// Lines over a common axis.
+/// Lines over a common vertical axis.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Panel {
+    /// Quantity and unit upwards.
+    pub y_label: String,
+    /// The lines, drawn in this order.
+    pub series: Vec<Series>,
+    /// The baselines, drawn below the lines and dashed.
+    pub baselines: Vec<Baseline>,
+    /// How values lie along the vertical axis.
+    pub scale: Scale,
+}
+
+/// Panels one above another over a common horizontal axis.
 #[derive(Debug, Clone, PartialEq)]
 pub struct LineChart {
     /// What it is of; may be empty.
     pub title: String,
     /// Quantity and unit to the right.
     pub x_label: String,
-    /// Quantity and unit upwards.
-    pub y_label: String,
-    /// The lines, drawn in this order.
-    pub series: Vec<Series>,
-    /// The floors, drawn below the lines and dashed.
-    pub floors: Vec<Floor>,
-    /// How values lie along the vertical axis.
-    pub scale: Scale,
+    /// The panels from top to bottom. Those that find no room are left out.
+    pub panels: Vec<Panel>,
     /// Size of the picture, labels included.
     pub size: Size,
 }
@@ -60,8 +67,8 @@ const COLOURS: [&str; 6] = [
     "#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9",
 ];
 
-/// Colours and dashes of floors.
-const FLOORS: [(&str, &str); 3] = [
+/// Colours and dashes of baselines.
+const BASELINES: [(&str, &str); 3] = [
     ("#555555", "7 4"),
     ("#888888", "2 3"),
     ("#aaaaaa", "9 3 2 3"),
@@ -74,23 +81,33 @@ impl LineChart {
     /// pixels the first, the last and both extremes are kept, which gives the
     /// same picture.
     pub fn to_svg(&self) -> String {
-        let frame = self.frame();
-        let axes = Axes::new(self, frame);
+        let frames = self.frames();
         let mut svg = Svg::new(self.size);
-        svg.title(&frame, &self.title);
-        axes.draw(&mut svg, &self.x_label, &self.y_label);
-        for (floor, (colour, dash)) in self.floors.iter().zip(FLOORS.iter().cycle()) {
-            if let Some(y) = axes.y(floor.value) {
-                let style =
-                    format!(r#"stroke="{colour}" stroke-width="1.5" stroke-dasharray="{dash}""#);
-                svg.line((frame.left, y), (frame.right, y), &style);
+        if let Some(first) = frames.first() {
+            svg.title(first, &self.title);
+        }
+        let x = self.range();
+        let mut colours = COLOURS.iter().cycle();
+        for (i, (panel, frame)) in self.panels.iter().zip(&frames).enumerate() {
+            let axes = Axes::new(panel, x, *frame);
+            let x_label = (i + 1 == frames.len()).then_some(self.x_label.as_str());
+            axes.draw(&mut svg, x_label, &panel.y_label);
+            for (baseline, (colour, dash)) in panel.baselines.iter().zip(BASELINES.iter().cycle()) {
+                if let Some(y) = axes.y(baseline.value) {
+                    let style = format!(
+                        r#"stroke="{colour}" stroke-width="1.5" stroke-dasharray="{dash}""#
+                    );
+                    svg.line((frame.left, y), (frame.right, y), &style);
+                }
             }
+            let lines: Vec<(&Series, &str)> =
+                panel.series.iter().zip(colours.by_ref().copied()).collect();
+            for (series, colour) in &lines {
+                draw_series(&mut svg, &axes, series, colour);
+            }
+            svg.outline(frame);
+            draw_legend(&mut svg, frame, &lines, &panel.baselines);
         }
-        for (series, colour) in self.series.iter().zip(COLOURS.iter().cycle()) {
-            draw_series(&mut svg, &axes, series, colour);
-        }
-        svg.outline(&frame);
-        self.legend(&mut svg, &frame);
         svg.finish()
     }
 
@@ -104,56 +121,80 @@ impl LineChart {
         canvas.png()
     }
 
-    fn frame(&self) -> Frame {
+    /// Where the panels lie: of equal height, each at least [`MIN_PANEL`] high.
+    fn frames(&self) -> Vec<Frame> {
         let title = if self.title.is_empty() { 16.0 } else { 36.0 };
-        Frame {
-            left: 76.0,
-            top: title,
-            right: f64::from(self.size.width()) - 24.0,
-            bottom: f64::from(self.size.height()) - 48.0,
-        }
+        let bottom = f64::from(self.size.height()) - 48.0;
+        let fit = ((bottom - title + GAP) / (MIN_PANEL + GAP)).max(1.0) as usize;
+        let count = self.panels.len().min(fit);
+        let height = (bottom - title - GAP * (count.max(1) - 1) as f64) / count.max(1) as f64;
+        (0..count)
+            .map(|i| {
+                let top = title + i as f64 * (height + GAP);
+                Frame {
+                    left: 76.0,
+                    top,
+                    right: f64::from(self.size.width()) - 24.0,
+                    bottom: top + height,
+                }
+            })
+            .collect()
     }
 
-    /// The names and their strokes, in the upper right: losses fall.
-    fn legend(&self, svg: &mut Svg, frame: &Frame) {
-        let lines = self.series.iter().zip(COLOURS.iter().cycle());
-        let lines = lines.map(|(series, colour)| (series.name.as_str(), *colour, None));
-        let floors = self.floors.iter().zip(FLOORS.iter().cycle());
-        let floors =
-            floors.map(|(floor, (colour, dash))| (floor.name.as_str(), *colour, Some(*dash)));
-        let room = ((frame.height() - 16.0) / 18.0) as usize;
-        let entries: Vec<(String, &str, Option<&str>)> = lines
-            .chain(floors)
-            .take(room)
-            .map(|(name, colour, dash)| (shorten(name, frame.width() * 0.4, 12.0), colour, dash))
-            .collect();
-        if entries.is_empty() {
-            return;
-        }
-        let widest = entries.iter().map(|(name, ..)| text_width(name, 12.0));
-        let width = widest.fold(0.0, f64::max) + 44.0;
-        let (left, top) = (frame.right - width - 8.0, frame.top + 8.0);
-        svg.push(&format!(
-            r##"<rect x="{}" y="{}" width="{}" height="{}" fill="#ffffff" fill-opacity="0.85" stroke="{GRID}"/>"##,
-            number(left),
-            number(top),
-            number(width),
-            entries.len() * 18 + 8
-        ));
-        for (i, (name, colour, dash)) in entries.iter().enumerate() {
-            let y = top + 13.0 + i as f64 * 18.0;
-            let dash = dash.map(|dash| format!(r#" stroke-dasharray="{dash}""#));
-            let style = format!(
-                r#"stroke="{colour}" stroke-width="2"{}"#,
-                dash.unwrap_or_default()
-            );
-            svg.line((left + 8.0, y), (left + 30.0, y), &style);
-            svg.label((left + 36.0, y + 4.0), Anchor::Start, "", name);
-        }
+    /// The range of the horizontal axis.
+    fn range(&self) -> (f64, f64) {
+        let series = self.panels.iter().flat_map(|panel| &panel.series);
+        let points = series.flat_map(|series| &series.points);
+        let whole = |point: &&(f64, f64)| point.0.is_finite() && point.1.is_finite();
+        ticks::range(points.filter(whole).map(|point| point.0), (0.0, 1.0))
     }
 }
 
-/// The ranges of a chart and where they lie on the page.
+/// Pixels between two panels.
+const GAP: f64 = 20.0;
+/// Pixels of the lowest panel that shows something.
+const MIN_PANEL: f64 = 80.0;
+
+/// The names and their strokes, in the upper right: losses fall.
+fn draw_legend(svg: &mut Svg, frame: &Frame, lines: &[(&Series, &str)], baselines: &[Baseline]) {
+    let lines = lines
+        .iter()
+        .map(|(series, colour)| (series.name.as_str(), *colour, None));
+    let baselines = baselines.iter().zip(BASELINES.iter().cycle());
+    let baselines =
+        baselines.map(|(line, (colour, dash))| (line.name.as_str(), *colour, Some(*dash)));
+    let room = ((frame.height() - 16.0) / 18.0) as usize;
+    let entries: Vec<(String, &str, Option<&str>)> = lines
+        .chain(baselines)
+        .take(room)
+        .map(|(name, colour, dash)| (shorten(name, frame.width() * 0.4, 12.0), colour, dash))
+        .collect();
+    if entries.is_empty() {
+        return;
+    }
+    let widest = entries.iter().map(|(name, ..)| text_width(name, 12.0));
+    let width = widest.fold(0.0, f64::max) + 44.0;
+    let (left, top) = (frame.right - width - 8.0, frame.top + 8.0);
+    svg.push(&format!(
+        r##"<rect x="{}" y="{}" width="{}" height="{}" fill="#ffffff" fill-opacity="0.85" stroke="{GRID}"/>"##,
+        number(left),
+        number(top),
+        number(width),
+        entries.len() * 18 + 8
+    ));
+    for (i, (name, colour, dash)) in entries.iter().enumerate() {
+        let y = top + 13.0 + i as f64 * 18.0;
+        let dash = dash.map(|dash| format!(r#" stroke-dasharray="{dash}""#));
+        let style = format!(
+            r#"stroke="{colour}" stroke-width="2"{}"#,
+            dash.unwrap_or_default()
+        );
+        svg.line((left + 8.0, y), (left + 30.0, y), &style);
+        svg.label((left + 36.0, y + 4.0), Anchor::Start, "", name);
+    }
+}
+
+/// The ranges of a panel and where they lie on the page.
 struct Axes {
     frame: Frame,
     x: (f64, f64),
@@ -162,19 +203,18 @@ struct Axes {
 }
 
 impl Axes {
-    fn new(chart: &LineChart, frame: Frame) -> Self {
-        let points = || chart.series.iter().flat_map(|series| &series.points);
+    fn new(panel: &Panel, x: (f64, f64), frame: Frame) -> Self {
+        let points = || panel.series.iter().flat_map(|series| &series.points);
         let whole = |point: &&(f64, f64)| point.0.is_finite() && point.1.is_finite();
-        let x = ticks::range(points().filter(whole).map(|point| point.0), (0.0, 1.0));
         let values = || {
-            let floors = chart.floors.iter().map(|floor| floor.value);
+            let baselines = panel.baselines.iter().map(|baseline| baseline.value);
             let lines = points().filter(whole).map(|point| point.1);
-            lines.chain(floors).filter(|value| value.is_finite())
+            lines.chain(baselines).filter(|value| value.is_finite())
         };
         let (low, high) = ticks::range(values(), (0.0, 1.0));
         // Below 1e-100, a lone value included, ratios leave what f64 can hold.
         let positive = values().all(|value| value > 1e-100) && low > 0.0;
-        let (scale, y) = match chart.scale {
+        let (scale, y) = match panel.scale {
             Scale::Log if positive => {
                 let air = (high / low).powf(0.04);
                 (Scale::Log, (low / air, high * air))
@@ -207,7 +247,8 @@ impl Axes {
             .then(|| self.frame.bottom - share.clamp(0.0, 1.0) * self.frame.height())
     }
 
-    fn draw(&self, svg: &mut Svg, x_label: &str, y_label: &str) {
+    /// Draws the grid and the labels; those of the horizontal axis if `x_label` is given.
+    fn draw(&self, svg: &mut Svg, x_label: Option<&str>, y_label: &str) {
         let frame = &self.frame;
         let most = |pixels: f64, each: f64| ((pixels / each) as usize).max(4);
         let Ticks(columns) = ticks::linear(self.x.0, self.x.1, most(frame.width(), 80.0));
@@ -220,7 +261,9 @@ impl Axes {
         for (x, label) in columns {
             let Some(x) = self.x(x) else { continue };
             svg.line((x, frame.top), (x, frame.bottom), &grid);
-            svg.label((x, frame.bottom + 18.0), Anchor::Middle, "", &label);
+            if x_label.is_some() {
+                svg.label((x, frame.bottom + 18.0), Anchor::Middle, "", &label);
+            }
         }
         for (y, label) in rows {
             let Some(y) = self.y(y) else { continue };
@@ -231,8 +274,10 @@ impl Axes {
             (frame.left + frame.right) / 2.0,
             (frame.top + frame.bottom) / 2.0,
         );
-        let place = (middle.0, frame.bottom + 38.0);
-        svg.label(place, Anchor::Middle, "", x_label);
+        if let Some(x_label) = x_label {
+            let place = (middle.0, frame.bottom + 38.0);
+            svg.label(place, Anchor::Middle, "", x_label);
+        }
         svg.upright((18.0, middle.1), y_label);
     }
 }
@@ -327,19 +372,42 @@ mod tests {
                 })
                 .collect(),
         };
-        let floor = |name: &str, value| Floor {
+        let baseline = |name: &str, value| Baseline {
             name: name.to_owned(),
             value,
         };
         LineChart {
             title: "Loss <s0>".to_owned(),
             x_label: "Epoch".to_owned(),
-            y_label: "Mean squared error".to_owned(),
-            series: vec![line("training", 1.0, 0.1), line("validation", 1.1, 0.3)],
-            floors: vec![floor("copy previous", 0.45), floor("per-bin mean", 0.9)],
-            scale: Scale::Linear,
+            panels: vec![Panel {
+                y_label: "Mean squared error".to_owned(),
+                series: vec![line("training", 1.0, 0.1), line("validation", 1.1, 0.3)],
+                baselines: vec![
+                    baseline("copy previous", 0.45),
+                    baseline("per-bin mean", 0.9),
+                ],
+                scale: Scale::Linear,
+            }],
             size: Size::new(480, 300).unwrap(),
         }
+    }
+
+    #[test]
+    fn panels_share_the_horizontal_axis() {
+        let mut chart = chart();
+        chart.size = Size::new(480, 500).unwrap();
+        let mut lower = chart.panels[0].clone();
+        lower.y_label = "Perplexity".to_owned();
+        lower.series.truncate(1);
+        for point in &mut lower.series[0].points {
+            point.0 += 3.0;
+        }
+        chart.panels.push(lower);
+        insta::assert_snapshot!(chart.to_svg());
+        // What finds no room is left out.
+        chart.panels = vec![chart.panels[0].clone(); 40];
+        let svg = chart.to_svg();
+        assert_eq!(svg.matches("Mean squared error").count(), 4);
     }
 
     #[test]
@@ -357,8 +425,8 @@ mod tests {
     #[test]
     fn a_gap_breaks_the_line_and_a_lone_point_is_a_dot() {
         let mut chart = chart();
-        chart.series.truncate(1);
-        chart.series[0].points[1].1 = f64::NAN;
+        chart.panels[0].series.truncate(1);
+        chart.panels[0].series[0].points[1].1 = f64::NAN;
         let svg = chart.to_svg();
         assert_eq!(svg.matches("<circle").count(), 1);
         assert!(!svg.contains("NaN"));
@@ -366,25 +434,25 @@ mod tests {
 
     #[test]
     fn nothing_to_draw_is_drawn() {
-        let chart = LineChart {
-            series: Vec::new(),
-            floors: vec![Floor {
-                name: "unknown".to_owned(),
-                value: f64::NAN,
-            }],
-            ..chart()
-        };
+        let mut chart = chart();
+        chart.panels[0].series.clear();
+        chart.panels[0].baselines = vec![Baseline {
+            name: "unknown".to_owned(),
+            value: f64::NAN,
+        }];
+        chart.to_png().unwrap();
+        chart.panels.clear();
         chart.to_png().unwrap();
     }
 
     #[test]
     fn a_log_scale_falls_back_where_it_cannot_be() {
         let mut chart = chart();
-        chart.scale = Scale::Log;
+        chart.panels[0].scale = Scale::Log;
         assert_ne!(chart.to_svg(), self::chart().to_svg());
-        chart.series[0].points[4].1 = -0.5;
+        chart.panels[0].series[0].points[4].1 = -0.5;
         let log = chart.to_svg();
-        chart.scale = Scale::Linear;
+        chart.panels[0].scale = Scale::Linear;
         assert_eq!(log, chart.to_svg());
     }
 
@@ -394,7 +462,7 @@ mod tests {
             .map(|i| (f64::from(i), f64::from(i % 1000)))
             .collect();
         let mut chart = chart();
-        chart.series = vec![Series {
+        chart.panels[0].series = vec![Series {
             name: "steps".to_owned(),
             points,
         }];
@@ -407,15 +475,18 @@ mod tests {
         #[test]
         fn any_numbers_make_a_picture(
             points in prop::collection::vec((any::<f64>(), any::<f64>()), 0..40),
-            floor in any::<f64>(),
+            baseline in any::<f64>(),
             name in ".{0,60}",
             log in any::<bool>(),
         ) {
             let chart = LineChart {
                 title: name.clone(),
-                series: vec![Series { name: name.clone(), points }],
-                floors: vec![Floor { name, value: floor }],
-                scale: if log { Scale::Log } else { Scale::Linear },
+                panels: vec![Panel {
+                    y_label: name.clone(),
+                    series: vec![Series { name: name.clone(), points }],
+                    baselines: vec![Baseline { name, value: baseline }],
+                    scale: if log { Scale::Log } else { Scale::Linear },
+                }],
                 ..chart()
             };
             let svg = chart.to_svg();

@@ -9,13 +9,15 @@
 //! let chart = plot::LineChart {
 //!     title: "Loss".into(),
 //!     x_label: "Epoch".into(),
-//!     y_label: "Mean squared error".into(),
-//!     series: vec![plot::Series {
-//!         name: "validation".into(),
-//!         points: vec![(1.0, 0.9), (2.0, 0.5), (3.0, 0.4)],
+//!     panels: vec![plot::Panel {
+//!         y_label: "Mean squared error".into(),
+//!         series: vec![plot::Series {
+//!             name: "validation".into(),
+//!             points: vec![(1.0, 0.9), (2.0, 0.5), (3.0, 0.4)],
+//!         }],
+//!         baselines: vec![plot::Baseline { name: "copy previous".into(), value: 0.45 }],
+//!         scale: plot::Scale::Linear,
 //!     }],
-//!     floors: vec![plot::Floor { name: "copy previous".into(), value: 0.45 }],
-//!     scale: plot::Scale::Linear,
 //!     size: plot::Size::default(),
 //! };
 //! assert!(chart.to_svg().starts_with("<svg"));
@@ -33,7 +35,7 @@ mod spectrogram;
 mod svg;
 mod ticks;
 
-pub use chart::{Floor, LineChart, Scale, Series};
+pub use chart::{Baseline, LineChart, Panel, Scale, Series};
 pub use colour::ColourMap;
 pub use error::Error;
 pub use spectrogram::{FrequencyAxis, Mark, Spectrogram};

@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Write;
 
-use plot::{Floor, LineChart, Scale, Series, Size};
+use plot::{Baseline, LineChart, Panel, Scale, Series, Size};
 use serde::{Deserialize, Serialize};
 
 use super::metrics::Metrics;
@@ -89,39 +89,40 @@ pub fn to_csv(records: &[Record]) -> String {
     text
 }
 
-/// The curve of the primary metric with its baselines; of the training loss where nothing is held
-/// out.
+/// The training loss, below the primary metric with its baselines where something is held out.
 pub fn chart(records: &[Record]) -> LineChart {
     let point = |record: &Record, value: f64| (record.step as f64, value);
-    let held_out: Vec<(f64, f64)> = records
-        .iter()
-        .filter_map(|r| r.metrics.first().map(|metric| point(r, metric.value)))
-        .collect();
-    let last = records.iter().rev().find_map(|r| r.metrics.first());
-    let (series, y_label, floors) = match last {
-        Some(metric) => {
-            let floor = |baseline: &super::metrics::Baseline| Floor {
+    let panel = |y_label: String, name: &str, points, baselines| Panel {
+        y_label,
+        series: vec![Series {
+            name: name.into(),
+            points,
+        }],
+        baselines,
+        scale: Scale::Linear,
+    };
+    let mut panels = Vec::new();
+    if let Some(metric) = records.iter().rev().find_map(|r| r.metrics.first()) {
+        let held_out = records
+            .iter()
+            .filter_map(|r| r.metrics.first().map(|metric| point(r, metric.value)))
+            .collect();
+        let baselines = metric
+            .baselines
+            .iter()
+            .map(|baseline| Baseline {
                 name: baseline.name.replace('_', " "),
                 value: baseline.value,
-            };
-            let floors = metric.baselines.iter().map(floor).collect();
-            (("validation", held_out), metric.label(), floors)
-        }
-        None => {
-            let losses = records.iter().map(|r| point(r, r.loss)).collect();
-            (("training loss", losses), "loss".to_owned(), Vec::new())
-        }
-    };
+            })
+            .collect();
+        panels.push(panel(metric.label(), "validation", held_out, baselines));
+    }
+    let losses = records.iter().map(|r| point(r, r.loss)).collect();
+    panels.push(panel("loss".to_owned(), "training", losses, Vec::new()));
     LineChart {
         title: "Training".into(),
         x_label: "Step".into(),
-        y_label,
-        series: vec![Series {
-            name: series.0.into(),
-            points: series.1,
-        }],
-        floors,
-        scale: Scale::Linear,
+        panels,
         size: Size::default(),
     }
 }
@@ -166,6 +167,8 @@ mod tests {
     #[test]
     fn the_chart_draws_whatever_is_measured() {
         let svg = chart(&records()).to_svg();
-        assert!(svg.contains("copy previous") && svg.contains("rmse (dB)"));
+        for text in ["copy previous", "rmse (dB)", "loss"] {
+            assert!(svg.contains(text), "{text}");
+        }
     }
 }
