@@ -18,6 +18,9 @@ use tch::{Device, Kind, Tensor};
 /// A small model, as a file holds it.
 fn model(folder: &Path, more: &Value) -> Vec<u8> {
     let mut params = small(2);
+    if more.get("model").is_some() {
+        params.as_object_mut().unwrap().remove("chunk");
+    }
     for (key, value) in more.as_object().unwrap() {
         params[key] = value.clone();
     }
@@ -297,8 +300,9 @@ fn a_model_to_begin_with_is_checked_as_well() {
         run(train.as_ref(), &ports, &home.path().join("out"), &cx).map(drop)
     };
     train(&model).unwrap();
-    let bad = edited(&model, |facts, _| facts["rows"]["std"][0] = json!(-1.0));
-    refused(train(&bad), "negative deviation", "std");
+    // Only its tensors are read.
+    let other = edited(&model, |facts, _| facts["rows"]["std"][0] = json!(-1.0));
+    train(&other).unwrap();
     let bad = edited(&model, |_, tensors| {
         let _ = tensors.get_mut("change.bias").unwrap().fill_(f64::NAN);
     });
