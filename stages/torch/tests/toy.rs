@@ -375,8 +375,6 @@ fn a_training_that_diverges_says_so_and_saves_nothing() {
         .map(|files| files.len())
         .unwrap_err();
     assert!(error.to_string().contains("no longer finite"), "{error}");
-    let state = checkpoint::read(&dir.path().join("state.safetensors")).unwrap();
-    for (name, tensor) in state.tensors {
-        assert!(tensor.isfinite().all().int64_value(&[]) == 1, "{name}");
-    }
+    // The first save came after the first step, which was too long already.
+    assert!(!dir.path().join("state.safetensors").exists());
 }

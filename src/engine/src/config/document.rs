@@ -332,7 +332,7 @@ impl Reader<'_> {
     ) -> Result<(), Diagnostic> {
         path.push(key.get_ref().clone().into_owned());
         if let (DeValue::Table(table), true) = (value.get_ref(), is_table(defaults, &path)) {
-            for (key, value) in table.iter() {
+            for (key, value) in table {
                 self.flatten(path.clone(), key, value, defaults, given)?;
             }
             return Ok(());

@@ -58,7 +58,10 @@ pub(crate) struct Upstream {
 #[derive(Debug)]
 pub(crate) enum BesideItems {
     /// All of it is known; `base` is what the items' keys have in common.
-    Ready { base: KeyBase, gathered: Gathered },
+    Ready {
+        base: Box<KeyBase>,
+        gathered: Gathered,
+    },
     /// Some artifact is still to be made.
     Waiting,
     /// Some artifact cannot be made; says why.
@@ -190,7 +193,10 @@ impl Session<'_> {
                     true => base,
                     false => base.with_inputs(&gathered.members),
                 };
-                BesideItems::Ready { base, gathered }
+                BesideItems::Ready {
+                    base: Box::new(base),
+                    gathered,
+                }
             }
         })
     }
