@@ -33,7 +33,9 @@ pub use event::{Event, NoteLevel};
 pub use input::{FileId, Input, Inputs, ItemInput, SOURCE_FILE};
 pub use output::{Output, SEALED_MODE};
 pub use params::{FileParam, ParamError, canonical_json};
-pub use stage::{Estimate, Host, Kind, KindEntry, Parsed, Part, Port, PortTakes, Registry, Stage};
+pub use stage::{
+    Delivery, Estimate, Host, Kind, KindEntry, Parsed, Part, Port, PortTakes, Registry, Stage,
+};
 pub use tree::{Entry, Tree};
 
 /// The class of machines that compute the same bytes as this one: architecture and SIMD level.

@@ -14,7 +14,9 @@ mod architecture;
 mod resolve;
 
 use serde::{Deserialize, Serialize};
-use stage_core::{Estimate, FileParam, Host, Kind, ParamError, Part, Port, PortTakes, Stage};
+use stage_core::{
+    Delivery, Estimate, FileParam, Host, Kind, ParamError, Part, Port, PortTakes, Stage,
+};
 
 use architecture::{MAX_CHUNK, MIN_CHUNK};
 
@@ -121,6 +123,7 @@ impl Kind for Train {
     const KIND: &'static str = "train";
     const VERSION: u32 = 3;
     const ABOUT: &'static str = "trains a next-frame model on a data set";
+    const DELIVERY: Delivery = Delivery::Folder;
 }
 
 /// The executable that does the work.
