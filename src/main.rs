@@ -8,6 +8,7 @@ compile_error!("pipeline runs on Linux and macOS; on Windows, build and run it u
 
 mod cli;
 mod model;
+mod outcome;
 mod stages;
 mod ui;
 mod worker;

@@ -128,6 +128,102 @@ fn only_shard_and_ffi_are_unsafe() {
     }
 }
 
+/// The modules that a file of `src/` declares, or imports by `crate::`, `super::` or `self::`, as
+/// the paths of their files. Its own tests do not count.
+fn module_imports(root: &Path, file: &Path, text: &str) -> BTreeSet<PathBuf> {
+    let is_home = |name: &str| ["mod.rs", "main.rs"].contains(&name);
+    let folder = file.parent().unwrap();
+    let own = if is_home(file.file_name().unwrap().to_str().unwrap()) {
+        folder.to_owned()
+    } else {
+        folder.join(file.file_stem().unwrap())
+    };
+    // The module of a path without its file: that of a folder, or of a file without its ending.
+    let file_of = |module: &Path| {
+        let files = [
+            module.with_extension("rs"),
+            module.join("mod.rs"),
+            module.join("main.rs"),
+        ];
+        files.into_iter().find(|file| file.exists())
+    };
+    let text = text.split("#[cfg(test)]").next().unwrap();
+    let declared = text.lines().filter_map(|line| {
+        let name = line.strip_suffix(';')?;
+        let name = name.strip_prefix("pub(crate) ").unwrap_or(name);
+        file_of(&own.join(name.strip_prefix("mod ")?))
+    });
+    let mut imports: BTreeSet<PathBuf> = declared.collect();
+    for (at, _) in text.match_indices("::") {
+        let before = &text[..at];
+        let start = before.rfind(|c: char| !c.is_alphanumeric() && c != '_');
+        let first = &before[start.map_or(0, |at| at + 1)..];
+        let base = match first {
+            "crate" => root.to_owned(),
+            "super" => own.parent().unwrap().to_owned(),
+            "self" => own.clone(),
+            _ => continue,
+        };
+        // What is imported: one path, or several in braces.
+        let rest = &text[at + 2..];
+        let names: Vec<&str> = match rest.strip_prefix('{') {
+            Some(list) => list[..list.find('}').unwrap()].split(',').collect(),
+            None => vec![&rest[..rest.find([';', ' ', '(', ',', '<', '{', '\n']).unwrap()]],
+        };
+        for name in names {
+            let mut module = base.clone();
+            for part in name.trim().split("::") {
+                let deeper = module.join(part);
+                if file_of(&deeper).is_none() {
+                    break;
+                }
+                module = deeper;
+            }
+            imports.extend(file_of(&module).filter(|found| found != file));
+        }
+    }
+    imports
+}
+
+/// A module of the program can be understood without those that import it.
+#[test]
+fn modules_of_the_program_form_no_circle() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let mut files = Vec::new();
+    rust_files(&root, &mut files);
+    files.retain(|file| !file.starts_with(root.join("engine")));
+    let mut ahead: BTreeMap<PathBuf, BTreeSet<PathBuf>> = files
+        .into_iter()
+        .map(|file| {
+            let text = std::fs::read_to_string(&file).unwrap();
+            let imports = module_imports(&root, &file, &text);
+            (file, imports)
+        })
+        .collect();
+    assert!(ahead.values().map(BTreeSet::len).sum::<usize>() > 50);
+    // Files that import nothing that is left are taken away until only circles are left.
+    loop {
+        let free: Vec<PathBuf> = ahead
+            .iter()
+            .filter(|(_, imports)| imports.is_empty())
+            .map(|(file, _)| file.clone())
+            .collect();
+        if free.is_empty() {
+            break;
+        }
+        for file in &free {
+            ahead.remove(file);
+        }
+        for imports in ahead.values_mut() {
+            imports.retain(|import| !free.contains(import));
+        }
+    }
+    assert!(
+        ahead.is_empty(),
+        "in circles, or importing from one: {ahead:#?}"
+    );
+}
+
 /// `name version` of the packages of a lock file that come from a registry.
 fn locked(file: &str) -> BTreeSet<String> {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(file);

@@ -6,7 +6,8 @@ use engine::store::Amount;
 use serde_json::json;
 use stage_core::text::of_name;
 
-use super::{Global, Outcome, say, say_json};
+use super::options::Global;
+use crate::outcome::{Outcome, print, print_json};
 use crate::ui::json::of_stage;
 use crate::ui::text::{Table, count, several_pipelines, size, stage_label};
 
@@ -48,7 +49,7 @@ impl Cache {
             for (name, part) in &parts {
                 value[*name] = amount(part);
             }
-            return say_json(&(value.to_string() + "\n"));
+            return print_json(&(value.to_string() + "\n"));
         }
         let mut table = Table::new(&["", "files", "size"]);
         let several = several_pipelines(usage.stages.keys());
@@ -80,6 +81,6 @@ impl Cache {
             usage.pinned,
             human_bytes(usage.free as f64)
         ));
-        say(page)
+        print(page)
     }
 }

@@ -1,9 +1,9 @@
 //! `pipeline completions`: scripts for shells.
 
-use clap::{Args, CommandFactory};
+use clap::Args;
 use clap_complete::Shell;
 
-use super::{Cli, Outcome};
+use crate::outcome::{Outcome, print_raw};
 
 /// Print a completion script for a shell
 #[derive(Debug, Args)]
@@ -16,9 +16,10 @@ pub(crate) struct Completions {
 }
 
 impl Completions {
-    pub(crate) fn execute(self) -> Outcome {
+    /// Prints the script of `command`.
+    pub(crate) fn execute(self, command: &mut clap::Command) -> Outcome {
         let mut script = Vec::new();
-        clap_complete::generate(self.shell, &mut Cli::command(), "pipeline", &mut script);
-        super::write(&String::from_utf8_lossy(&script))
+        clap_complete::generate(self.shell, command, "pipeline", &mut script);
+        print_raw(&String::from_utf8_lossy(&script))
     }
 }

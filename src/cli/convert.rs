@@ -17,7 +17,8 @@ use stage_core::{
 };
 
 use super::files::{self, Put, split};
-use super::{Failure, Outcome, foreign, say};
+use super::foreign;
+use crate::outcome::{Failure, Outcome, print};
 
 /// How samples are stored.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
@@ -97,7 +98,7 @@ impl Convert {
             Ok(moved.with_context(|| format!("cannot write `{}`", of_name(&self.output)))?)
         })?;
         put.commit()?;
-        say(format!("{} written", of_name(&self.output)))
+        print(format!("{} written", of_name(&self.output)))
     }
 }
 

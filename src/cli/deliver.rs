@@ -1,6 +1,6 @@
-//! Results in `out/`, under names that speak.
+//! Results in `out/`, with readable names.
 //!
-//! They are copies of what is in the cache: a later run brings back what was deleted.
+//! They are copies of artifacts in the cache: a later run restores deleted files.
 
 use std::collections::HashSet;
 use std::io::Read;
@@ -12,18 +12,11 @@ use engine::store::{Artifact, StatSig, StoreError};
 use engine::{Project, Session};
 use serde_json::{Value, json};
 use stage_core::text::of_name;
-use stage_core::{Cancel, Digest, Entry};
+use stage_core::{Cancel, Delivery, Digest, Entry};
 
 use super::files::{MAX_NAME, Put, fit, split};
-use super::{Failure, Outcome, setup};
-
-/// What a stage's results are called, by the file of the artifact.
-pub(crate) enum Naming {
-    /// As in the artifact, in a folder named after the stage.
-    Plain,
-    /// After the prompt, the seed and the artifact.
-    Prompt,
-}
+use super::options;
+use crate::outcome::{Failure, Outcome};
 
 /// A file of a result.
 pub(super) struct Piece {
@@ -47,16 +40,17 @@ pub(crate) fn deliver(
     project: &Project,
     session: &Session<'_>,
     stage: &str,
-    naming: &Naming,
+    delivery: Delivery,
     out: Option<&Path>,
     cancel: &Cancel,
 ) -> Result<Vec<PathBuf>, Failure> {
     let Some(artifact) = session.artifact(stage) else {
         return Ok(Vec::new());
     };
-    match naming {
-        Naming::Plain => plain(project, artifact, stage, out, cancel),
-        Naming::Prompt => prompted(project, session, stage, artifact, out, cancel),
+    match delivery {
+        Delivery::Internal => Ok(Vec::new()),
+        Delivery::Folder => plain(project, artifact, stage, out, cancel),
+        Delivery::Prompted => prompted(project, session, stage, artifact, out, cancel),
     }
 }
 
@@ -193,7 +187,7 @@ fn lineage(
     prompt: Option<&str>,
 ) -> Value {
     json!({
-        "program": format!("pipeline {}", setup::VERSION),
+        "program": format!("pipeline {}", options::VERSION),
         "machine_class": stage_core::machine_class(),
         "stage": stage,
         "parameters": params,

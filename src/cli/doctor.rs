@@ -7,7 +7,9 @@ use clap::Args;
 use serde_json::{Value, json};
 use stage_core::text::of_name;
 
-use super::{Global, Outcome, say, say_json};
+use super::options;
+use super::options::Global;
+use crate::outcome::{Outcome, print, print_json};
 use crate::ui::page::Page;
 
 /// Check what this machine has: worker executables, libtorch, devices, cache
@@ -22,16 +24,16 @@ pub(crate) struct Doctor {
 impl Doctor {
     pub(crate) fn execute(self, global: &Global) -> Outcome {
         let report = json!({
-            "version": super::setup::VERSION,
+            "version": options::VERSION,
             "machine_class": stage_core::machine_class(),
             "threads": std::thread::available_parallelism().map_or(1, usize::from),
             "cache": cache(global),
             "torch": torch(),
         });
         if self.json {
-            say_json(&format!("{report}\n"))
+            print_json(&format!("{report}\n"))
         } else {
-            say(text(&report))
+            print(text(&report))
         }
     }
 }

@@ -14,8 +14,9 @@ use stage_core::{Cancel, Part, Tree};
 
 use super::deliver::{Content, Piece, bring, fail, objects};
 use super::files::{MAX_NAME, fit, split};
-use super::setup::View;
-use super::{FAILED, Failure, Global, Outcome, complain, complain_softly, say};
+use super::options::Global;
+use super::options::View;
+use crate::outcome::{FAILED, Failure, Outcome, print, print_error, print_warning};
 
 /// Copy a stage's result out of the cache
 #[derive(Debug, Args)]
@@ -157,7 +158,7 @@ impl Wanted<'_> {
         if to_do.is_empty() {
             let reason = failed.or_else(|| unusable(session));
             let reason = reason.or_else(|| blocked.cloned()).unwrap_or_default();
-            complain(
+            print_error(
                 &format!("stage `{stage}` is not done: {}", reason.trim_start()),
                 Some(&format!("`{run}` says all that is wrong")),
             );
@@ -166,7 +167,7 @@ impl Wanted<'_> {
                 .iter()
                 .map(|(name, n)| format!("{name} {n}"))
                 .collect();
-            complain(
+            print_error(
                 &format!(
                     "stage `{stage}` is not up to date; actions to do: {}",
                     to_do.join(", ")
@@ -228,11 +229,13 @@ impl Wanted<'_> {
         let Some(artifact) = first.artifact else {
             let hint = format!("`pipeline run {stage}{}` does it", self.flags);
             match first.state {
-                State::Failed(engine::Failure { reason, .. }) | State::Blocked(reason) => complain(
-                    &format!("item `{name}` of stage `{stage}` failed: {reason}"),
-                    None,
-                ),
-                _ => complain(
+                State::Failed(engine::Failure { reason, .. }) | State::Blocked(reason) => {
+                    print_error(
+                        &format!("item `{name}` of stage `{stage}` failed: {reason}"),
+                        None,
+                    )
+                }
+                _ => print_error(
                     &format!("item `{name}` of stage `{stage}` is not up to date"),
                     Some(&hint),
                 ),
@@ -259,7 +262,7 @@ impl Wanted<'_> {
         let stage = self.stage;
         let open: Vec<_> = items.iter().filter(|i| !i.state.is_settled()).collect();
         if let Some(first) = open.first() {
-            complain(
+            print_error(
                 &format!(
                     "stage `{stage}` is not up to date; {} of {} items are to be done, the first is `{}`",
                     open.len(),
@@ -279,7 +282,7 @@ impl Wanted<'_> {
             .collect();
         let mut all = self.complain_of_failures(session);
         if done.is_empty() {
-            complain(&format!("stage `{stage}` has no item to export"), None);
+            print_error(&format!("stage `{stage}` has no item to export"), None);
             return Err(Failure::Code(FAILED));
         }
         let mut sources: Vec<&str> = done.iter().map(|(item, _)| item.source).collect();
@@ -296,7 +299,7 @@ impl Wanted<'_> {
             }
             for piece in item_pieces(&folder, item.name, &artifact.tree()) {
                 if let Some(other) = taken.insert(piece.name.clone(), item.name) {
-                    complain(
+                    print_error(
                         &format!(
                             "`{}` and `{other}` would both be written to `{}`",
                             item.name,
@@ -315,7 +318,7 @@ impl Wanted<'_> {
         let mut complain_of = |index: usize, failure: Failure| {
             let item = owners.get(index).copied().unwrap_or_default();
             failed += 1;
-            failure.complain_of(&format!("item `{item}`"))
+            failure.print_for(&format!("item `{item}`"))
         };
         bring(
             &objects(project),
@@ -346,7 +349,7 @@ impl Wanted<'_> {
                 .is_some_and(|index| graph.sources[index].on_bad == engine::config::OnBad::Fail);
             for (file, status) in &intake.others {
                 if let FileStatus::Failed { reason, .. } = status {
-                    complain_softly(&format!("left out: {file}: {reason}"));
+                    print_warning(&format!("left out: {file}: {reason}"));
                     whole &= !strict;
                 }
             }
@@ -374,7 +377,7 @@ impl Wanted<'_> {
     }
 
     fn say_written(&self, files: usize) -> Outcome {
-        say(format!("{files} file(s) written to {}", of_name(self.out)))
+        print(format!("{files} file(s) written to {}", of_name(self.out)))
     }
 }
 

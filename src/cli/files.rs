@@ -34,7 +34,7 @@ use engine::results::create_dir;
 use stage_core::text::of_name;
 use stage_core::{Cancel, Digest};
 
-use super::{Failure, INTERRUPTED, Outcome, complain_softly};
+use crate::outcome::{Failure, INTERRUPTED, Outcome, print_warning};
 
 /// The lock of a folder that files are put into.
 const LOCK: &str = ".pipeline-put.lock";
@@ -169,7 +169,7 @@ impl Turn {
                 return Err(Failure::Code(INTERRUPTED));
             }
             if !told && begun.elapsed() > PATIENCE {
-                complain_softly(&format!(
+                print_warning(&format!(
                     "waiting for {}, which puts its results into `{}`",
                     lock_holders(&RealFs, &*file),
                     of_name(dir)
@@ -450,7 +450,7 @@ fn clean_up(dir: &Path) -> io::Result<()> {
         if RealFs.lstat(&folder.join(COMPLETE)).is_ok()
             && let Err(error) = move_all(&folder.join(FILES), dir)
         {
-            complain_softly(&format!(
+            print_warning(&format!(
                 "what a killed run left is not complete: {error:#}"
             ));
         }

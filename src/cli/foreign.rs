@@ -12,7 +12,9 @@ use stage_core::{
     SOURCE_FILE, StageError, Tree, text,
 };
 
-use super::{Failure, INTERRUPTED, complain_softly, run::on_interrupt, setup};
+use super::options;
+use super::options::on_interrupt;
+use crate::outcome::{Failure, INTERRUPTED, print_warning};
 
 /// Does the item part of `stage` on `file` in a worker process; the result lies in `out`, what is
 /// written on the way in `scratch`, both empty folders.
@@ -55,13 +57,13 @@ pub(super) fn read<K: Kind>(
     };
     let cancel = Cancel::default();
     on_interrupt(&cancel);
-    let done = engine::perform_alone(&setup::worker()?, &job, &cancel, &mut |event| {
+    let done = engine::perform_alone(&options::worker()?, &job, &cancel, &mut |event| {
         if let Event::Note {
             level: NoteLevel::Warning,
             text,
         } = event
         {
-            complain_softly(&text);
+            print_warning(&text);
         }
     });
     match done {

@@ -7,7 +7,8 @@ use engine::human_bytes;
 use engine::store::{Amount, GcOptions, GcReport, StageAmount};
 use serde_json::{Value, json};
 
-use super::{FAILED, Failure, Global, Outcome, complain_softly, say, say_json};
+use super::options::Global;
+use crate::outcome::{FAILED, Failure, Outcome, print, print_json, print_warning};
 use crate::ui::json::of_stage;
 use crate::ui::page::Page;
 use crate::ui::text::{self, Table, count, several_pipelines, stage_label};
@@ -57,22 +58,22 @@ impl Gc {
                 ..options.clone()
             })?;
             if let Some(text) = announcement(&plan) {
-                say(text)?;
+                print(text)?;
             }
         }
         let report = store.gc(&options)?;
         if self.json {
-            return say_json(&(as_json(&report, self.dry_run).to_string() + "\n"));
+            return print_json(&(as_json(&report, self.dry_run).to_string() + "\n"));
         }
         for run in &report.runs_unreadable {
-            complain_softly(&format!(
+            print_warning(&format!(
                 "what run {run} used cannot be read: all that there was by then is kept; \
                  `pipeline repair` forgets it"
             ));
         }
-        say(self.text(&report))?;
+        print(self.text(&report))?;
         if let (Some(least), Some(most)) = (report.exceeds, self.max_size) {
-            complain_softly(&format!(
+            print_warning(&format!(
                 "pinned runs, running processes, the newest results and what is young alone hold {}, \
                  more than {}; `pipeline runs unpin RUN` lets a run go",
                 human_bytes(least as f64),

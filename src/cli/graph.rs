@@ -9,8 +9,9 @@ use engine::config::{Graph as Stages, NodeId};
 use stage_core::Cancel;
 use stage_core::text::of_name;
 
-use super::setup::View;
-use super::{Global, Outcome, say};
+use super::options::Global;
+use super::options::View;
+use crate::outcome::{Outcome, print};
 use crate::ui::page::Page;
 
 /// How the picture is written.
@@ -58,7 +59,7 @@ impl Graph {
             .collect();
         counts.extend(session.counts());
         let graph = &project.config.graph;
-        say(match self.format {
+        print(match self.format {
             Format::Text => text(graph, &counts),
             Format::Mermaid => mermaid(graph, &counts),
             Format::Dot => dot(graph, &counts),

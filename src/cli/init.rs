@@ -8,8 +8,8 @@ use engine::fs::{RealFs, write_atomic};
 use serde_json::Value;
 use stage_core::text::of_name;
 
-use super::setup::FILE;
-use super::{Failure, Outcome, say};
+use super::options::FILE;
+use crate::outcome::{Failure, Outcome, print};
 use crate::ui::page::Page;
 
 /// Write a commented pipeline.toml for a folder of recordings and scores
@@ -59,31 +59,9 @@ impl Init {
         };
         let mut page = Page::from(format!("{} written. Next:", of_name(&file)));
         page.line(format!("  pipeline{place} run train"));
-        say(page)
+        print(page)
     }
 }
-
-/// The stages of the file, with their inputs and what they are for.
-const STAGES: [(&str, &str, &str); 6] = [
-    ("decode", r#"["corpus", "prompt"]"#, "recordings → PCM"),
-    (
-        "render",
-        r#"["corpus", "prompt"]"#,
-        "scores (MusicXML, MIDI) → PCM",
-    ),
-    ("featurize", r#"["decode", "render"]"#, "PCM → spectra"),
-    (
-        "dataset",
-        r#"["featurize@corpus"]"#,
-        "spectra → memory-mapped segments, split and statistics",
-    ),
-    ("train", r#"["dataset"]"#, "data set → model"),
-    (
-        "predict",
-        r#"{ model = "train", prompt = "featurize@prompt", sound = ["decode@prompt", "render@prompt"] }"#,
-        "model and prompt → music",
-    ),
-];
 
 fn text(corpus: &Path) -> String {
     let mut text = String::from(
@@ -106,7 +84,12 @@ fn text(corpus: &Path) -> String {
         toml_string(&of_name(corpus)),
     );
     let registry = crate::stages::registry();
-    for (kind, inputs, about) in STAGES {
+    for crate::stages::Template {
+        kind,
+        inputs,
+        about,
+    } in crate::stages::TEMPLATE
+    {
         let _ = write!(text, "\n# {about}\n[stages.{kind}]\ninputs = {inputs}\n");
         let defaults = registry.get(kind).map(stage_core::KindEntry::defaults);
         for (key, value) in defaults.iter().filter_map(Value::as_object).flatten() {

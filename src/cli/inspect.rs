@@ -10,7 +10,8 @@ use serde_json::{Map, Value, json};
 use stage_core::text::of_name;
 use stage_core::{Inputs, ItemInput, Kind, Output, Part, Port, SOURCE_FILE, Stage, StageError};
 
-use super::{Outcome, files, foreign, picture, say, say_json, shown};
+use super::{files, foreign, picture};
+use crate::outcome::{Outcome, print, print_json, shown};
 use crate::ui::page::Page;
 
 /// Say what a file is: audio, score, shard, segment, data set
@@ -59,11 +60,11 @@ impl Inspect {
             files::write(to, &picture)?;
         }
         if self.json {
-            return say_json(&about);
+            return print_json(&about);
         }
         let mut page = Page::default();
         about.lines().for_each(|line| page.line(line));
-        say(page)
+        print(page)
     }
 }
 

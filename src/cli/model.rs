@@ -1,28 +1,26 @@
-//! `--model latest|best|PATH`: a model that is at hand, and the road of its training data.
+//! `--model latest|best|PATH`: an existing model, and the preprocessing of its training data.
 //!
-//! A model file carries the stages upstream of its training with their resolved parameters, so the
-//! prompt is prepared as the data was, whatever today's pipeline.toml says, or where there is none.
+//! A model file describes the stages upstream of its training with their resolved parameters. The
+//! prompt is prepared by these, even if pipeline.toml has changed since or there is none.
 
 use std::ffi::OsString;
 use std::path::Path;
 
 use anyhow::{Context, anyhow};
 use engine::store::{Artifact, HashOptions, Store, hash_file};
-use engine::{Config, Project, Setting};
-use serde_json::{Map, Value, json};
-use stage_core::{Cancel, Digest, Entry, KindEntry, Part, Registry, Tree, text};
+use engine::{Config, Project, Setting, StageSpec};
+use serde_json::{Map, Value};
+use stage_core::{Cancel, Digest, Entry, KindEntry, Part, PortTakes, Registry, Tree, text};
 
-use super::{Failure, complain_softly};
+use crate::outcome::{Failure, print_warning};
+use crate::stages::{BEST_MODEL, Continuation, LAST_MODEL, MODEL_PORT, PROMPT};
 
-/// The model in a training's artifact: the best by validation, and the last.
-const BEST: &str = stage_train::MODEL;
-const LAST: &str = stage_train::LAST;
-/// Most stages of a road. Those of this program have two or three.
+/// Most stages of a model's preprocessing. The default pipeline has three.
 const MAX_STAGES: usize = 64;
 /// Most characters of what a model says that a message repeats.
 const MAX_SHOWN: usize = 200;
 
-/// Which model is meant.
+/// Which model to use.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Choice {
     /// The state of the newest training after its last save.
@@ -47,7 +45,7 @@ impl From<OsString> for Choice {
 pub(crate) struct Found {
     /// As the input of the stage that uses it.
     pub(crate) artifact: Artifact,
-    /// The facts in the file.
+    /// The facts in the file's metadata.
     pub(crate) facts: Value,
 }
 
@@ -58,27 +56,32 @@ impl Found {
     }
 }
 
-/// Finds the model. `train` is the name of the stage that trains it.
-pub(crate) fn find(project: &Project, train: &str, choice: &Choice) -> Result<Found, Failure> {
+/// Finds the model. `train` is the name of the stage that trains it, where there is one.
+pub(crate) fn find(
+    project: &Project,
+    train: Option<&str>,
+    choice: &Choice,
+) -> Result<Found, Failure> {
     let store = &project.store;
     let (path, entry) = match choice {
         Choice::File(path) => (path.clone(), import(project, path)?),
         Choice::Latest | Choice::Best => {
+            let train = train.context("no stage of pipeline.toml trains this model")?;
             let artifact = newest(project, train)?;
             let tree = artifact.tree();
             let last = (*choice == Choice::Latest)
-                .then(|| tree.get(LAST))
+                .then(|| tree.get(LAST_MODEL))
                 .flatten();
-            let entry = last.or_else(|| tree.get(BEST)).copied();
+            let entry = last.or_else(|| tree.get(BEST_MODEL)).copied();
             let entry = entry.with_context(|| format!("stage `{train}` left no model"))?;
             match store.checked_path(&entry) {
                 // With its record withdrawn another one is the newest.
                 Err(error) if store.forget_lost(&error).unwrap_or(false) => {
-                    complain_softly(&format!(
+                    print_warning(&format!(
                         "a model of `{train}` is damaged or missing in the cache: object {}",
                         entry.digest
                     ));
-                    return find(project, train, choice);
+                    return find(project, Some(train), choice);
                 }
                 path => (path?, entry),
             }
@@ -87,7 +90,7 @@ pub(crate) fn find(project: &Project, train: &str, choice: &Choice) -> Result<Fo
     let header = crate::model::read_header(&path)
         .with_context(|| format!("`{}` cannot be used as a model", text::of_name(&path)))?;
     Ok(Found {
-        artifact: Artifact::new(&Tree([(BEST.to_owned(), entry)].into())),
+        artifact: Artifact::new(&Tree([(BEST_MODEL.to_owned(), entry)].into())),
         facts: header.facts,
     })
 }
@@ -149,128 +152,154 @@ fn import(project: &Project, path: &Path) -> Result<Entry, Failure> {
     })
 }
 
-/// A graph of the model's own road, ending in stage `predict` with the parameters of `params`.
+/// The stage that a model is for.
+pub(crate) struct Target<'a> {
+    /// Its name.
+    pub(crate) name: &'a str,
+    /// Its kind.
+    pub(crate) kind: &'a str,
+    /// The ports that it takes the prompt from.
+    pub(crate) ports: Continuation,
+    /// Its parameters in pipeline.toml.
+    pub(crate) params: Map<String, Value>,
+}
+
+/// The graph of the preprocessing that the model file describes, ending in `target`, whose port for
+/// the model is left to the request.
 ///
-/// What the model says is not trusted: its stages are of known kinds with known parameters in
+/// What the model file says is not trusted: its stages are of known kinds with known parameters in
 /// their ranges, and a file parameter is the digest of a file that the cache holds, never a path.
 /// The user may name another file with `settings`.
 pub(crate) fn config(
     facts: &Value,
     store: &Store,
     registry: &Registry,
-    params: &Value,
+    target: Target<'_>,
     settings: &[Setting],
 ) -> Result<Config, Failure> {
-    let roots = facts["road"].as_array().filter(|roads| !roads.is_empty());
-    let roots = roots.ok_or_else(|| {
+    let ends = preprocessing(facts).ok_or_else(|| {
         anyhow!(
             "the model does not say how its training data was prepared: it is of another program"
         )
     })?;
-    let mut road = Road {
-        stages: Map::new(),
-        names: Vec::new(),
+    let mut chain = Preprocessing {
+        stages: Vec::new(),
+        described: Vec::new(),
+        target: target.name,
         store,
         registry,
         settings,
     };
-    let mut heads = Vec::new();
-    let mut sounds = Vec::new();
-    for root in roots {
-        for input in root["inputs"].as_array().into_iter().flatten() {
+    let mut prepared = Vec::new();
+    let mut before = Vec::new();
+    for end in ends {
+        for input in end["inputs"].as_array().into_iter().flatten() {
             if input.is_object() {
-                let sound = road.stage(input)?;
-                // Two stages may work on the same sound.
-                if !sounds.contains(&sound) {
-                    sounds.push(sound);
+                let name = chain.stage(input)?;
+                // Two stages may read the same one.
+                if !before.contains(&name) {
+                    before.push(name);
                 }
             }
         }
-        heads.push(road.stage(root)?);
+        prepared.push(chain.stage(end)?);
     }
     let of_prompt = |names: &[String]| -> Vec<String> {
-        names.iter().map(|name| format!("{name}@prompt")).collect()
+        let names = names.iter();
+        names.map(|name| format!("{name}@{PROMPT}")).collect()
     };
-    let mut stages = road.stages;
-    stages.insert("train".to_owned(), json!({"inputs": ["dataset"]}));
-    stages.insert("dataset".to_owned(), json!({"inputs": of_prompt(&heads)}));
-    let mut predict = params.as_object().cloned().unwrap_or_default();
-    let inputs =
-        json!({"model": "train", "prompt": of_prompt(&heads), "sound": of_prompt(&sounds)});
-    predict.insert("inputs".to_owned(), inputs);
-    stages.insert("predict".to_owned(), Value::Object(predict));
-    let mut document = json!({"sources": {"prompt": {}}, "stages": stages});
-    leave_out_nulls(&mut document);
-    let text = toml::to_string(&document).context("the model's road cannot be written as TOML")?;
-    Ok(Config::parse(
-        Path::new("the model's road"),
-        text,
-        registry,
-        settings,
-    )?)
+    let ports = &target.ports;
+    let mut stages = chain.stages;
+    stages.push(StageSpec {
+        name: target.name.to_owned(),
+        kind: target.kind.to_owned(),
+        params: target.params,
+        inputs: [
+            (ports.prepared.to_owned(), of_prompt(&prepared)),
+            (ports.before.to_owned(), of_prompt(&before)),
+        ]
+        .into(),
+        provided: [MODEL_PORT.to_owned()].into(),
+    });
+    let name = "the model's preprocessing";
+    Ok(Config::build(name, &[PROMPT], stages, registry, settings)?)
 }
 
-/// Parameters that are not set: TOML has no word for them.
-fn leave_out_nulls(value: &mut Value) {
-    if let Value::Object(map) = value {
-        map.retain(|_, value| !value.is_null());
-        map.values_mut().for_each(leave_out_nulls);
-    }
+/// The last stages of the preprocessing that a model file describes, if it does. The key was `road`
+/// in format 1.
+fn preprocessing(facts: &Value) -> Option<&Vec<Value>> {
+    let ends = facts.get("preprocessing").or_else(|| facts.get("road"));
+    ends?.as_array().filter(|ends| !ends.is_empty())
 }
 
-struct Road<'a> {
-    /// The stages so far, as in pipeline.toml.
-    stages: Map<String, Value>,
-    /// The same as the model describes them, with their names.
-    names: Vec<(Value, String)>,
+/// Builds the stages of a model's preprocessing.
+struct Preprocessing<'a> {
+    /// The stages so far; each stands after those that it reads.
+    stages: Vec<StageSpec>,
+    /// The same as the model file describes them, with their names.
+    described: Vec<(Value, String)>,
+    /// Name of the stage that uses the model.
+    target: &'a str,
     store: &'a Store,
     registry: &'a Registry,
     settings: &'a [Setting],
 }
 
-impl Road<'_> {
-    /// Adds a stage after those that it reads, and gives its name.
-    fn stage(&mut self, road: &Value) -> Result<String, Failure> {
-        if let Some((_, name)) = self.names.iter().find(|(known, _)| known == road) {
+impl Preprocessing<'_> {
+    /// Adds a stage after those that it reads, and returns its name.
+    fn stage(&mut self, described: &Value) -> Result<String, Failure> {
+        let mut known = self.described.iter();
+        if let Some((_, name)) = known.find(|(known, _)| known == described) {
             return Ok(name.clone());
         }
         let mut inputs = Vec::new();
-        for input in road["inputs"].as_array().into_iter().flatten() {
+        for input in described["inputs"].as_array().into_iter().flatten() {
             inputs.push(match input.as_str() {
-                Some(_) => "prompt".to_owned(),
+                Some(_) => PROMPT.to_owned(),
                 None => self.stage(input)?,
             });
         }
-        if self.names.len() >= MAX_STAGES {
+        if self.described.len() >= MAX_STAGES {
             return Err(refused(format!("it has more than {MAX_STAGES} stages")));
         }
-        let kind = road["kind"]
+        let kind = described["kind"]
             .as_str()
             .ok_or_else(|| refused("one of its stages has no kind"))?;
         let entry = self
             .registry
             .get(kind)
             .ok_or_else(|| refused(format!("there is no stage kind `{}`", shown(kind))))?;
-        let same = self.names.iter().filter(|(k, _)| k["kind"] == road["kind"]);
-        let name = match same.count() {
-            0 => entry.kind.to_owned(),
-            n => format!("{}-{}", entry.kind, n + 1),
-        };
-        let mut stage = self.params(&name, entry, &road["params"])?;
-        stage.insert("kind".to_owned(), entry.kind.into());
-        stage.insert("inputs".to_owned(), inputs.into());
-        self.stages.insert(name.clone(), Value::Object(stage));
-        self.names.push((road.clone(), name.clone()));
+        let name = self.free_name(entry.kind);
+        let (params, port) = self.params(&name, entry, &described["params"])?;
+        self.stages.push(StageSpec {
+            name: name.clone(),
+            kind: entry.kind.to_owned(),
+            params,
+            inputs: [(port.to_owned(), inputs)].into(),
+            ..StageSpec::default()
+        });
+        self.described.push((described.clone(), name.clone()));
         Ok(name)
     }
 
-    /// The parameters of a stage, checked, with the files that they name in the place of digests.
+    /// A name for a stage of `kind` that no other has.
+    fn free_name(&self, kind: &str) -> String {
+        let taken = |name: &String| {
+            name == self.target || name == PROMPT || self.stages.iter().any(|s| s.name == *name)
+        };
+        let numbered = (2_u32..).map(|n| format!("{kind}-{n}"));
+        let mut names = std::iter::once(kind.to_owned()).chain(numbered);
+        names.find(|name| !taken(name)).unwrap_or_default()
+    }
+
+    /// The parameters of a stage, checked, with paths in the place of the files' digests, and the
+    /// name of the port for its items.
     fn params(
         &self,
         name: &str,
         entry: &KindEntry,
         given: &Value,
-    ) -> Result<Map<String, Value>, Failure> {
+    ) -> Result<(Map<String, Value>, &'static str), Failure> {
         let of_stage = |reason: String| refused(format!("stage `{name}`: {reason}"));
         let defaults = entry.defaults();
         let mut params = Map::new();
@@ -295,9 +324,10 @@ impl Road<'_> {
         stage
             .validate()
             .map_err(|error| of_stage(shown(&error.message)))?;
-        if !stage.parts().contains(&Part::Item) || stage.parts().contains(&Part::Whole) {
-            return Err(of_stage("it does not prepare single files".to_owned()));
-        }
+        let single = stage.parts().contains(&Part::Item) && !stage.parts().contains(&Part::Whole);
+        let mut ports = stage.ports().iter();
+        let port = ports.find(|port| single && port.takes == PortTakes::Items);
+        let port = port.ok_or_else(|| of_stage("it does not prepare single files".to_owned()))?;
         for (key, path) in stage.files() {
             if !files.contains(&key) {
                 return Err(of_stage(format!(
@@ -307,7 +337,7 @@ impl Road<'_> {
                 )));
             }
         }
-        Ok(params)
+        Ok((params, port.name))
     }
 
     /// Whether the user gives the parameter another value.
@@ -348,14 +378,14 @@ impl Road<'_> {
     }
 }
 
-/// That a model's road cannot be gone.
+/// The error of a model file whose preprocessing is invalid.
 fn refused(reason: impl std::fmt::Display) -> Failure {
     Failure::Other(anyhow!(
         "the model does not say in a usable way how its training data was prepared: {reason}"
     ))
 }
 
-/// What a model says, as it may be shown: without control characters, and not long.
+/// Text of a model file as it may be shown: without control characters, and not long.
 fn shown(text: &str) -> String {
     let mut shown: String = text.chars().take(MAX_SHOWN).collect();
     if shown.len() < text.len() {

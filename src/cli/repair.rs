@@ -1,15 +1,15 @@
 //! `pipeline repair`: makes again what is damaged or missing, and only that.
 
-use std::path::PathBuf;
-
 use clap::Args;
 use engine::store::VerifyOptions;
-use engine::{Ending, Observer, Repair as Done, Request, RunEvent};
+use engine::{Ending, Observer, Repair as Done, RunEvent};
 use serde_json::json;
-use stage_core::{Cancel, DeviceChoice};
+use stage_core::Cancel;
 
-use super::run::on_interrupt;
-use super::{Failure, Global, INTERRUPTED, Outcome, complain_softly, say, say_json, verify};
+use super::options::Global;
+use super::options::{Work, on_interrupt};
+use super::verify;
+use crate::outcome::{Failure, INTERRUPTED, Outcome, print, print_json, print_warning};
 use crate::ui::page::Page;
 
 /// Verify the cache, and make again what is damaged or missing
@@ -21,15 +21,8 @@ is asked for.
 Example:
   pipeline repair")]
 pub(crate) struct Repair {
-    /// Score or recording that binds the source `prompt`, to make again what followed from it
-    #[arg(long, value_name = "FILE")]
-    prompt: Option<PathBuf>,
-    /// Device to compute on: auto, cpu, cuda, cuda:INDEX or mps
-    #[arg(long, default_value = "auto")]
-    device: DeviceChoice,
-    /// Actions at a time; 0 for one per core
-    #[arg(long, short, default_value_t = 0, value_parser = super::jobs())]
-    jobs: u16,
+    #[command(flatten)]
+    work: Work,
     /// Print JSON
     #[arg(long)]
     json: bool,
@@ -49,7 +42,7 @@ impl Observer for Lines {
                 ..
             } if !self.json => {
                 // A closed pipe stops nothing: the work is done all the same.
-                let _ = say(format!("made again: {} {}", who.stage, who.item));
+                let _ = print(format!("made again: {} {}", who.stage, who.item));
             }
             RunEvent::Ended {
                 who,
@@ -57,13 +50,13 @@ impl Observer for Lines {
                 reason,
                 remembered: false,
                 ..
-            } => complain_softly(&format!(
+            } => print_warning(&format!(
                 "{} {}: {}",
                 who.stage,
                 who.item,
                 reason.unwrap_or_default()
             )),
-            RunEvent::Warning(text) => complain_softly(text),
+            RunEvent::Warning(text) => print_warning(text),
             _ => {}
         }
     }
@@ -75,16 +68,7 @@ impl Repair {
         let cancel = Cancel::default();
         on_interrupt(&cancel);
         project.store.cancel_with(&cancel);
-        let prompt = self.prompt.iter();
-        let request = Request {
-            bindings: prompt
-                .map(|path| ("prompt".to_owned(), path.clone()))
-                .collect(),
-            jobs: usize::from(self.jobs),
-            device: self.device,
-            command: super::command_line(),
-            ..super::setup::of_project()
-        };
+        let request = self.work.request();
         let options = VerifyOptions {
             subset: None,
             cancel: &cancel,
@@ -99,9 +83,9 @@ impl Repair {
                 "executed": done.executed,
                 "forgotten": users.collect::<Vec<_>>(),
             });
-            say_json(&(value.to_string() + "\n"))?;
+            print_json(&(value.to_string() + "\n"))?;
         } else {
-            say(text(&done))?;
+            print(text(&done))?;
         }
         if cancel.is_set() {
             return Err(Failure::Code(INTERRUPTED));

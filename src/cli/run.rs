@@ -1,4 +1,4 @@
-//! `pipeline run`: does what is stale.
+//! `pipeline run`: brings stages up to date.
 
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
@@ -7,18 +7,15 @@ use clap::builder::{OsStringValueParser, TypedValueParser};
 use clap::{Args, ValueEnum};
 use engine::config::{NodeId, StageDef};
 use engine::{Cause, Config, Project, Request, Session, Setting, Settled, Sources, Verdict};
-use serde_json::Value;
 use stage_core::text::of_name;
-use stage_core::{Cancel, DeviceChoice};
+use stage_core::{Cancel, Delivery, KindEntry};
 
+use super::deliver;
 use super::model::{self, Choice};
-use super::{
-    FAILED, Failure, Global, INTERRUPTED, Outcome, complain_softly, deliver, say, say_json,
-};
-use crate::ui;
-
-/// Name of the stage that uses a model in a graph made from one.
-const PREDICT: &str = "predict";
+use super::options;
+use super::options::{Global, Work, on_interrupt};
+use crate::outcome::{FAILED, Failure, INTERRUPTED, Outcome, print, print_json, print_warning};
+use crate::{stages, ui};
 
 /// Which events `--json` prints.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -51,12 +48,8 @@ pub(crate) struct Run {
     /// Show what would be done, and why, and do nothing
     #[arg(long)]
     dry_run: bool,
-    /// Device to compute on: auto, cpu, cuda, cuda:INDEX or mps
-    #[arg(long, default_value = "auto")]
-    device: DeviceChoice,
-    /// Actions at a time; 0 for one per core
-    #[arg(long, short, default_value_t = 0, value_parser = super::jobs())]
-    jobs: u16,
+    #[command(flatten)]
+    work: Work,
     /// Begin although the disk is expected not to hold what the run writes
     #[arg(long)]
     ignore_space: bool,
@@ -76,9 +69,6 @@ pub(crate) struct Run {
     /// Print nothing but errors
     #[arg(long, short, conflicts_with = "json")]
     quiet: bool,
-    /// Score or recording to go on from: binds the source `prompt`
-    #[arg(long, value_name = "FILE", help_heading = "For the named stages")]
-    prompt: Option<PathBuf>,
     /// Use this model instead of bringing training up to date: `latest` or `best` of what the
     /// training left so far, or a file
     #[arg(
@@ -113,7 +103,11 @@ impl Run {
         let (project, request) = match &self.model {
             Some(choice) => self.with_model(global, choice)?,
             None => {
-                let settings = self.settings(&self.config(&self.sets())?)?;
+                let graph = self.config(&self.sets())?.graph;
+                let settings = self.settings(|stage, key| {
+                    let stage = graph.stage(stage).map(|index| &graph.stages[index]);
+                    stage.is_some_and(|stage| stage.params.get(key).is_some())
+                })?;
                 (global.project(&settings)?, self.request())
             }
         };
@@ -127,10 +121,10 @@ impl Run {
             && let Some(settled) = Settled::find(&project, &request, &mut sources, &cancel)?
             && self.has_plain_results(&project, &settled)
         {
-            match self.say_settled(&project, &settled, &cancel) {
+            match self.print_settled(&project, &settled, &cancel) {
                 Err(failure) if failure.lost_object().is_some() => {
                     // What is there no more is no result: looked up again, it is to be done.
-                    self.say_lost(&failure);
+                    self.print_lost(&failure);
                     sources = Sources::list(&project, &request)?;
                 }
                 outcome => return outcome,
@@ -144,7 +138,7 @@ impl Run {
         if self.dry_run {
             return self.show_plan(&session);
         }
-        self.name_the_way_round(&session)?;
+        self.suggest_existing_model(&session)?;
         let ui = ui::Ui::new(self.ui_mode(), Some(&session));
         let mut lost = HashSet::new();
         let (summary, delivered) = loop {
@@ -158,7 +152,7 @@ impl Run {
                 _ => break (summary, delivered),
             }
             if let Err(failure) = &delivered {
-                self.say_lost(failure);
+                self.print_lost(failure);
             }
             session = Session::prepare(&project, again.clone(), &cancel)?;
         };
@@ -171,13 +165,13 @@ impl Run {
     /// Whether no result is named after what went into it, which takes a session to tell.
     fn has_plain_results(&self, project: &Project, settled: &Settled) -> bool {
         let mut deliveries = self.deliveries(project).into_iter();
-        deliveries.all(|(stage, naming, _)| {
-            matches!(naming, deliver::Naming::Plain) || settled.artifact(stage).is_none()
+        deliveries.all(|(stage, delivery, _)| {
+            delivery == Delivery::Folder || settled.artifact(stage).is_none()
         })
     }
 
     /// Says what a run of which it is known that it finds nothing to do would say.
-    fn say_settled(&self, project: &Project, settled: &Settled, cancel: &Cancel) -> Outcome {
+    fn print_settled(&self, project: &Project, settled: &Settled, cancel: &Cancel) -> Outcome {
         let delivered = self.deliver_settled(project, settled, cancel);
         if delivered
             .as_ref()
@@ -192,10 +186,10 @@ impl Run {
     }
 
     /// Says that a result is made again because the cache has lost it.
-    fn say_lost(&self, failure: &Failure) {
+    fn print_lost(&self, failure: &Failure) {
         if let Failure::Engine(error) = failure {
             let reason = engine::chain(error);
-            complain_softly(&format!("a result is made again: {reason}"));
+            print_warning(&format!("a result is made again: {reason}"));
         }
     }
 
@@ -215,11 +209,11 @@ impl Run {
         Ok(paths)
     }
 
-    /// The project and request for a model that is at hand: the stages upstream are those of the
-    /// model's own road.
+    /// The project and request for an existing model. The stages upstream are those that the model
+    /// file describes.
     fn with_model(&self, global: &Global, choice: &Choice) -> Result<(Project, Request), Failure> {
-        let registry = crate::stages::registry();
-        let here = Path::new(super::setup::FILE).exists();
+        let registry = stages::registry();
+        let here = Path::new(options::FILE).exists();
         let config = if here {
             self.config(&self.sets())?
         } else {
@@ -229,7 +223,7 @@ impl Run {
                     Some("name a model file: --model model.safetensors".to_owned()),
                 ));
             }
-            Config::parse(Path::new(super::setup::FILE), String::new(), &registry, &[])?
+            Config::build(options::FILE, &[], Vec::new(), &registry, &[])?
         };
         let [stage] = self.stages.as_slice() else {
             return Err(Failure::Usage(
@@ -237,44 +231,47 @@ impl Run {
                 Some("for example: pipeline run predict --model latest --prompt x.mid".to_owned()),
             ));
         };
-        let stage_def = config.graph.stage(stage).map(|i| &config.graph.stages[i]);
-        let params = match stage_def {
-            Some(def) if def.inputs.contains_key("model") => def.params.clone(),
-            None if !here && stage == PREDICT => Value::Null,
-            _ => {
-                return Err(Failure::Usage(
-                    format!("stage `{stage}` uses no model"),
-                    Some("for example: pipeline run predict --model latest".to_owned()),
-                ));
-            }
+        let def = config.graph.stage(stage).map(|i| &config.graph.stages[i]);
+        let kind = match def {
+            Some(def) => Some(def.kind),
+            // Without pipeline.toml a stage is called by its kind.
+            None if !here => Some(stage.as_str()),
+            None => None,
         };
-        let train = stage_def.and_then(|def| model_stage(&config, def));
-        let train = train.unwrap_or_else(|| "train".to_owned());
+        let continuation = kind.and_then(|kind| Some((kind, stages::continuation(kind)?)));
+        let Some((kind, ports)) = continuation else {
+            return Err(Failure::Usage(
+                format!("stage `{stage}` uses no model"),
+                Some("for example: pipeline run predict --model latest".to_owned()),
+            ));
+        };
+        let kind = kind.to_owned();
+        let params = def.and_then(|def| def.params.as_object().cloned());
+        let train = def.and_then(|def| model_stage(&config, def));
         let project = global.open(config)?;
-        let found = model::find(&project, &train, choice)?;
-        self.say_model(&project, &train, choice, &found)?;
-        let plain = model::config(
-            &found.facts,
-            &project.store,
-            &registry,
-            &params,
-            &self.sets(),
-        )?;
-        let settings = self.settings(&plain)?;
-        let config = model::config(&found.facts, &project.store, &registry, &params, &settings)?;
+        let found = model::find(&project, train.as_deref(), choice)?;
+        self.print_model(&project, train.as_deref(), choice, &found)?;
+        let entry = registry.get(&kind);
+        let defaults = entry.map(KindEntry::defaults).unwrap_or_default();
+        let settings = self.settings(|_, key| defaults.get(key).is_some())?;
+        let target = model::Target {
+            name: stage,
+            kind: &kind,
+            ports,
+            params: params.unwrap_or_default(),
+        };
+        let config = model::config(&found.facts, &project.store, &registry, target, &settings)?;
         let mut request = self.request();
-        request.targets = vec![PREDICT.to_owned()];
-        request
-            .artifacts
-            .insert((PREDICT.to_owned(), "model".to_owned()), found.artifact);
+        let port = (stage.clone(), stages::MODEL_PORT.to_owned());
+        request.artifacts.insert(port, found.artifact);
         Ok((Project { config, ..project }, request))
     }
 
-    /// Says which state of the model it is, and what is stale since.
-    fn say_model(
+    /// Prints which model is used, and which stages upstream of it are stale.
+    fn print_model(
         &self,
         project: &Project,
-        train: &str,
+        train: Option<&str>,
         choice: &Choice,
         found: &model::Found,
     ) -> Outcome {
@@ -285,23 +282,23 @@ impl Run {
             .step()
             .map_or_else(String::new, |step| format!(", step {step}"));
         let name = match choice {
-            Choice::Latest => format!("latest of `{train}`"),
-            Choice::Best => format!("best of `{train}`"),
+            Choice::Latest => format!("latest of `{}`", train.unwrap_or_default()),
+            Choice::Best => format!("best of `{}`", train.unwrap_or_default()),
             Choice::File(path) => of_name(path),
         };
-        say(format!("model: {name}{step}"))?;
-        if matches!(choice, Choice::File(_)) {
+        print(format!("model: {name}{step}"))?;
+        let (Choice::Latest | Choice::Best, Some(train)) = (choice, train) else {
             return Ok(());
-        }
+        };
         let request = Request {
             targets: vec![train.to_owned()],
-            ..super::setup::of_project()
+            ..options::of_project()
         };
         let session = Session::prepare(project, request, &Cancel::default())?;
         for stage in session.forecast()?.stages {
             let stale = stage.stale + stage.waiting;
             if stale > 0 {
-                say(format!(
+                print(format!(
                     "not up to date: {} ({stale} to do; `pipeline status --why` says why)",
                     stage.stage
                 ))?;
@@ -310,8 +307,9 @@ impl Run {
         Ok(())
     }
 
-    /// Before a long training that was asked for only by the way, says how to do without.
-    fn name_the_way_round(&self, session: &Session<'_>) -> Outcome {
+    /// Before a training that runs only because a named stage needs it, prints how to use an
+    /// existing model.
+    fn suggest_existing_model(&self, session: &Session<'_>) -> Outcome {
         if self.quiet || self.json.is_some() {
             return Ok(());
         }
@@ -322,7 +320,7 @@ impl Run {
             };
             let Some(NodeId::Stage(index)) = def
                 .inputs
-                .get("model")
+                .get(stages::MODEL_PORT)
                 .and_then(|list| Some(list.first()?.node))
             else {
                 continue;
@@ -334,7 +332,7 @@ impl Run {
                 .iter()
                 .find(|s| s.stage == *train && s.stale + s.waiting > 0);
             if let Some(todo) = todo {
-                say(format!(
+                print(format!(
                     "`{train}` is brought up to date first, about {}; `--model latest` uses what is there",
                     engine::human_seconds(todo.seconds)
                 ))?;
@@ -344,23 +342,17 @@ impl Run {
     }
 
     /// The stages whose results go into `out/` (the named ones; all, in a bare run), how they are
-    /// named there, and the place that the user named.
-    fn deliveries<'p>(
-        &self,
-        project: &'p Project,
-    ) -> Vec<(&'p str, deliver::Naming, Option<&Path>)> {
+    /// delivered, and the place that the user named.
+    fn deliveries<'p>(&self, project: &'p Project) -> Vec<(&'p str, Delivery, Option<&Path>)> {
         let mut deliveries = Vec::new();
         for def in &project.config.graph.stages {
-            let named = self.stages.is_empty()
-                || self.stages.contains(&def.name)
-                || (self.model.is_some() && def.name == PREDICT);
-            // Training that was brought up to date by the way leaves its model too.
-            let by_the_way = def.kind == "train";
-            if (named || by_the_way)
-                && let Some(naming) = crate::stages::naming(def.kind)
-            {
+            let entry = project.registry.get(def.kind);
+            let delivery = entry.map_or(Delivery::Internal, |entry| entry.delivery);
+            let named = self.stages.is_empty() || self.stages.contains(&def.name);
+            let implied = delivery == Delivery::Folder;
+            if (named || implied) && delivery != Delivery::Internal {
                 let out = self.out.as_deref().filter(|_| named);
-                deliveries.push((def.name.as_str(), naming, out));
+                deliveries.push((def.name.as_str(), delivery, out));
             }
         }
         deliveries
@@ -374,24 +366,20 @@ impl Run {
         cancel: &Cancel,
     ) -> Result<Vec<PathBuf>, Failure> {
         let mut paths = Vec::new();
-        for (stage, naming, out) in self.deliveries(project) {
-            let brought = deliver::deliver(project, session, stage, &naming, out, cancel)?;
+        for (stage, delivery, out) in self.deliveries(project) {
+            let brought = deliver::deliver(project, session, stage, delivery, out, cancel)?;
             paths.extend(brought);
         }
         Ok(paths)
     }
 
     fn sets(&self) -> Vec<Setting> {
-        super::setup::sets(&self.set)
+        options::sets(&self.set)
     }
 
     fn config(&self, settings: &[Setting]) -> Result<Config, Failure> {
-        let registry = crate::stages::registry();
-        Ok(Config::load(
-            super::setup::FILE.as_ref(),
-            &registry,
-            settings,
-        )?)
+        let registry = stages::registry();
+        Ok(Config::load(options::FILE.as_ref(), &registry, settings)?)
     }
 
     fn ui_mode(&self) -> ui::Mode {
@@ -404,28 +392,21 @@ impl Run {
     }
 
     fn request(&self) -> Request {
-        let prompt = self
-            .prompt
-            .iter()
-            .map(|path| ("prompt".to_owned(), path.clone()));
         Request {
             targets: self.stages.clone(),
-            bindings: prompt.collect(),
             force: self.force.iter().cloned().collect(),
             retry_failed: self.retry_failed,
             paranoid: self.paranoid,
             fail_fast: self.fail_fast,
-            jobs: usize::from(self.jobs),
             ignore_space: self.ignore_space,
-            device: self.device,
-            command: super::command_line(),
             out: self.out.clone(),
-            ..super::setup::of_project()
+            ..self.work.request()
         }
     }
 
     /// `--set`, and the flags that stand for parameters of the named stages.
-    fn settings(&self, config: &Config) -> Result<Vec<Setting>, Failure> {
+    /// `has` says whether a stage has a parameter.
+    fn settings(&self, has: impl Fn(&str, &str) -> bool) -> Result<Vec<Setting>, Failure> {
         let mut settings = self.sets();
         let flags = [
             ("seed", &self.seed),
@@ -442,12 +423,9 @@ impl Run {
             return Ok(settings);
         }
         for (key, value) in given {
-            let has = |name: &&String| {
-                let stage = config.graph.stage(name);
-                stage.is_some_and(|i| config.graph.stages[i].params.get(key).is_some())
-            };
+            let stages = self.stages.iter().filter(|stage| has(stage, key));
             let before = settings.len();
-            settings.extend(self.stages.iter().filter(has).map(|stage| Setting {
+            settings.extend(stages.map(|stage| Setting {
                 flag: format!("--{key}"),
                 text: format!("{stage}.{key}={value}"),
             }));
@@ -470,9 +448,9 @@ impl Run {
             .iter()
             .any(|w| matches!(w.cause, Cause::Failed(_) | Cause::Blocked(_)));
         if self.json.is_some() {
-            say_json(&ui::json::plan(&forecast, &why))?;
+            print_json(&ui::json::plan(&forecast, &why))?;
         } else {
-            say(ui::text::plan(&forecast, &why, session))?;
+            print(ui::text::plan(&forecast, &why, session))?;
         }
         if failed {
             Err(Failure::Code(FAILED))
@@ -495,20 +473,8 @@ fn end(verdict: Verdict, delivered: Result<Vec<PathBuf>, Failure>, told: Outcome
 
 /// Name of the stage whose model `def` uses.
 fn model_stage(config: &Config, def: &StageDef) -> Option<String> {
-    match def.inputs.get("model")?.first()?.node {
+    match def.inputs.get(stages::MODEL_PORT)?.first()?.node {
         NodeId::Stage(index) => Some(config.graph.stages[index].name.clone()),
         NodeId::Source(_) => None,
     }
-}
-
-/// Makes Ctrl-C and SIGTERM ask for a stop; a second one ends at once.
-pub(super) fn on_interrupt(cancel: &Cancel) {
-    let cancel = cancel.clone();
-    // Without the handler a signal still ends the process, and the cache survives that too.
-    let _ = ctrlc::set_handler(move || {
-        if cancel.is_set() {
-            std::process::exit(i32::from(INTERRUPTED));
-        }
-        cancel.set();
-    });
 }

@@ -8,7 +8,8 @@ use engine::store::{PinRecord, Record, RunOutcome, RunRecord, Ulid, now_millis, 
 use serde_json::json;
 use stage_core::Digest;
 
-use super::{Failure, Global, Outcome, say, say_json};
+use super::options::Global;
+use crate::outcome::{Failure, Outcome, print, print_json};
 use crate::ui::text::{Table, ago};
 
 /// List earlier runs; keep what one of them made from collection
@@ -76,10 +77,10 @@ impl Runs {
                 text.push_str(&value.to_string());
                 text.push('\n');
             }
-            return say_json(&text);
+            return print_json(&text);
         }
         if runs.is_empty() {
-            return say("no run yet");
+            return print("no run yet");
         }
         let mut table = Table::new(&[
             "run", "when", "took", "outcome", "executed", "cached", "failed", "kept", "command",
@@ -116,7 +117,7 @@ impl Runs {
                 run.command.clone(),
             ]);
         }
-        say(table.render())
+        print(table.render())
     }
 }
 
@@ -150,7 +151,7 @@ fn pin(project: &Project, name: &str, note: Option<&str>) -> Outcome {
     project.store.queue(Record::Pin(pin), None)?;
     project.store.flush()?;
     let verb = if note.is_some() { "pinned" } else { "unpinned" };
-    say(format!("{verb} run {id}: {}", run.command))
+    print(format!("{verb} run {id}: {}", run.command))
 }
 
 /// The run whose name begins so.

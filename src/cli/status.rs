@@ -4,8 +4,9 @@ use clap::Args;
 use engine::Session;
 use stage_core::Cancel;
 
-use super::setup::View;
-use super::{Global, Outcome, say, say_json};
+use super::options::Global;
+use super::options::View;
+use crate::outcome::{Outcome, print, print_json};
 use crate::ui;
 
 /// Show how much of each stage is fresh, stale or failed
@@ -40,9 +41,9 @@ impl Status {
             Vec::new()
         };
         if self.json {
-            say_json(&ui::json::status(&forecast, &why, &session))
+            print_json(&ui::json::status(&forecast, &why, &session))
         } else {
-            say(ui::text::status(&forecast, &why, &session))
+            print(ui::text::status(&forecast, &why, &session))
         }
     }
 }

@@ -7,8 +7,9 @@ use serde_json::{Value, json};
 use stage_core::Cancel;
 use stage_core::text::of_name;
 
-use super::run::on_interrupt;
-use super::{FAILED, Failure, Global, Outcome, say, say_json};
+use super::options::Global;
+use super::options::on_interrupt;
+use crate::outcome::{FAILED, Failure, Outcome, print, print_json};
 use crate::ui::page::Page;
 
 /// Read everything in the cache again and compare it with its hashes; changes nothing
@@ -40,9 +41,9 @@ impl Verify {
             on_bytes: &|_| {},
         })?;
         if self.json {
-            say_json(&(as_json(&report).to_string() + "\n"))?;
+            print_json(&(as_json(&report).to_string() + "\n"))?;
         } else {
-            say(text(&report))?;
+            print(text(&report))?;
         }
         if report.is_clean() {
             Ok(())

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use stage_core::text::of_name;
 use stage_core::{Event, NoteLevel, Part};
 
-use crate::cli::{Failure, say_json};
+use crate::outcome::{Failure, print_json};
 
 /// A report on a stage, with the stage's names.
 pub(crate) fn of_stage(name: &StageName, mut value: Value) -> Value {
@@ -292,7 +292,7 @@ impl Stream {
     fn print(&self, lines: &str) {
         let mut broken = self.broken.lock().unwrap_or_else(PoisonError::into_inner);
         if broken.is_none() {
-            *broken = say_json(lines).err();
+            *broken = print_json(lines).err();
         }
     }
 

@@ -11,7 +11,7 @@ use std::path::PathBuf;
 use engine::{Observer, RunEvent, Session, Summary};
 use stage_core::text::of_name;
 
-use crate::cli::Failure;
+use crate::outcome::Failure;
 
 /// How a run is shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -69,11 +69,11 @@ impl Ui {
                 json.end(&(json.counts() + &results + &json::summary(summary)))
             }
             Mode::Human => {
-                let told = crate::cli::say(report::summary(summary));
+                let told = crate::outcome::print(report::summary(summary));
                 report::troubles(summary);
                 told?;
                 for path in results {
-                    crate::cli::say(format!("→ {}", of_name(path)))?;
+                    crate::outcome::print(format!("→ {}", of_name(path)))?;
                 }
                 Ok(())
             }

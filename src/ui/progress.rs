@@ -115,7 +115,7 @@ impl Progress {
             Some(multi) => {
                 let _ = multi.println(visible(text));
             }
-            None => crate::cli::warn(&text.into()),
+            None => crate::outcome::print_stderr(&text.into()),
         }
     }
 

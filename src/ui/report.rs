@@ -105,7 +105,7 @@ pub(super) fn troubles(summary: &Summary) {
     for trouble in &summary.troubles {
         page.line(line(trouble));
     }
-    crate::cli::warn(&page);
+    crate::outcome::print_stderr(&page);
 }
 
 fn line(trouble: &Trouble) -> String {

@@ -24,7 +24,7 @@ mod summary;
 pub mod threads;
 mod why;
 
-pub use config::{Config, Diagnostic, Setting};
+pub use config::{Config, Diagnostic, Setting, StageSpec};
 pub use error::{EngineError, chain};
 pub use event::{Deaf, Ending, Observer, RunEvent, Who};
 pub use forecast::{Forecast, StageForecast, human_bytes, human_seconds};

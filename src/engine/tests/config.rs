@@ -6,8 +6,9 @@ mod toy;
 
 use std::collections::BTreeMap;
 
-use engine::Config;
 use engine::config::Preparing;
+use engine::{Config, StageSpec};
+use serde_json::{Map, Value, json};
 
 fn error(toml: &str, settings: &[&str]) -> String {
     match Config::parse(
@@ -336,4 +337,119 @@ fn a_list_of_inputs_is_a_set() {
             assert_eq!(inputs(&other), inputs(base), "{other}");
         }
     }
+}
+
+/// A stage as a value.
+fn spec(name: &str, kind: &str, params: Value, inputs: &[(&str, &[&str])]) -> StageSpec {
+    let names = |list: &[&str]| list.iter().map(|name| (*name).to_owned()).collect();
+    let inputs = inputs.iter();
+    StageSpec {
+        name: name.to_owned(),
+        kind: kind.to_owned(),
+        params: params.as_object().cloned().unwrap_or_default(),
+        inputs: inputs
+            .map(|(port, list)| ((*port).to_owned(), names(list)))
+            .collect::<BTreeMap<_, _>>(),
+        ..StageSpec::default()
+    }
+}
+
+fn build(stages: Vec<StageSpec>, settings: &[&str]) -> Result<Config, String> {
+    let settings = toy::set(settings);
+    Config::build("a model", &["corpus"], stages, &toy::registry(), &settings)
+        .map_err(|error| error.to_string())
+}
+
+#[test]
+fn a_graph_of_values_is_the_graph_of_its_text() {
+    let text = "[sources.corpus]\n[stages.read]\ninputs = [\"corpus\"]\nupper = true\n";
+    let settings = toy::set(&[]);
+    let parsed = Config::parse(
+        "pipeline.toml".as_ref(),
+        text.to_owned(),
+        &toy::registry(),
+        &settings,
+    );
+    let parsed = parsed.unwrap().graph;
+    let stages = vec![spec(
+        "read",
+        "read",
+        json!({"upper": true}),
+        &[("items", &["corpus"])],
+    )];
+    let built = build(stages.clone(), &[]).unwrap().graph;
+    assert_eq!(built.stages[0].params, parsed.stages[0].params);
+    assert_eq!(built.stages[0].inputs, parsed.stages[0].inputs);
+    assert!(built.sources[0].path.is_none());
+    let overridden = build(stages, &["read.upper=false"]).unwrap().graph;
+    assert_eq!(overridden.stages[0].params["upper"], false);
+}
+
+/// Rows of (stages, settings, expected words of the error).
+#[test]
+fn a_graph_of_values_is_checked_like_text() {
+    let read = |params| spec("read", "read", params, &[("items", &["corpus"])]);
+    let rows: Vec<(Vec<StageSpec>, &[&str], &[&str])> = vec![
+        (
+            vec![read(json!({"uper": 1}))],
+            &[],
+            &["a model: unknown parameter `uper`", "`upper`"],
+        ),
+        (
+            vec![read(json!({"upper": 7}))],
+            &[],
+            &["a model: bad value of `upper`", "7"],
+        ),
+        (
+            vec![spec("read", "raed", json!({}), &[])],
+            &[],
+            &["no stage kind `raed`"],
+        ),
+        (
+            vec![spec("a b", "read", json!({}), &[])],
+            &[],
+            &["`a b` cannot be a name"],
+        ),
+        (
+            vec![spec("read", "read", json!({}), &[])],
+            &[],
+            &["lacks its input `items`"],
+        ),
+        (
+            vec![spec("read", "read", json!({}), &[("itms", &["corpus"])])],
+            &[],
+            &["unknown input `itms`"],
+        ),
+        (
+            vec![read(Value::Object(Map::new())), read(json!({}))],
+            &[],
+            &["two stages are named `read`"],
+        ),
+        (
+            vec![spec("corpus", "read", json!({}), &[("items", &["corpus"])])],
+            &[],
+            &["is both a source and a stage"],
+        ),
+        (
+            vec![read(json!({}))],
+            &["raed.upper=true"],
+            &["no stage `raed`", "`read`"],
+        ),
+    ];
+    for (stages, settings, words) in rows {
+        let error = build(stages, settings)
+            .err()
+            .unwrap_or_else(|| "no error".to_owned());
+        for word in words {
+            assert!(error.contains(word), "{error}\nlacks {word}");
+        }
+    }
+}
+
+/// The request brings what a provided port takes.
+#[test]
+fn a_provided_port_needs_no_input() {
+    let mut alone = spec("read", "read", json!({}), &[]);
+    alone.provided.insert("items".to_owned());
+    assert!(build(vec![alone], &[]).is_ok());
 }

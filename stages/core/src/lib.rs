@@ -34,7 +34,8 @@ pub use input::{FileId, Input, Inputs, ItemInput, SOURCE_FILE};
 pub use output::{Output, SEALED_MODE};
 pub use params::{FileParam, ParamError, canonical_json};
 pub use stage::{
-    Estimate, FILES, Host, Kind, KindEntry, Needs, Parsed, Part, Port, PortTakes, Registry, Stage,
+    Delivery, Estimate, FILES, Host, Kind, KindEntry, Needs, Parsed, Part, Port, PortTakes,
+    Registry, Stage,
 };
 pub use tree::{Entry, Tree};
 

@@ -242,6 +242,19 @@ fn elsewhere(part: Part) -> StageError {
     StageError::Environment(format!("this program does not do the {part} part"))
 }
 
+/// How the results of a stage are delivered into the project's folder of results.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Delivery {
+    /// Not at all: they are inputs of other stages.
+    Internal,
+    /// Under the artifact's own file names, in a folder named after the stage. Also when the stage
+    /// ran only because another stage needed it.
+    Folder,
+    /// Under names made of the prompt and the seed, when the stage is named on the command line.
+    /// The artifact has an `about.json` beside each result.
+    Prompted,
+}
+
 /// A kind of stage: a parameter struct with a name and a version.
 ///
 /// The struct derives `Serialize` and `Deserialize` with `#[serde(default, deny_unknown_fields)]`,
@@ -255,6 +268,8 @@ pub trait Kind: Stage + Serialize + DeserializeOwned + Default + 'static {
     const ABOUT: &'static str;
     /// The parameter whose value decides which others there are, if there is one.
     const SELECTOR: Option<&'static str> = None;
+    /// How the results are delivered.
+    const DELIVERY: Delivery = Delivery::Internal;
 }
 
 /// A stage with its parameters resolved: defaults filled in, numbers in one form.
@@ -271,6 +286,8 @@ pub struct KindEntry {
     pub about: &'static str,
     /// [`Kind::SELECTOR`].
     pub selector: Option<&'static str>,
+    /// [`Kind::DELIVERY`].
+    pub delivery: Delivery,
     parse: fn(&Value) -> Parsed,
 }
 
@@ -282,6 +299,7 @@ impl KindEntry {
             version: K::VERSION,
             about: K::ABOUT,
             selector: K::SELECTOR,
+            delivery: K::DELIVERY,
             parse: |value| {
                 let stage = K::deserialize(value)?;
                 let resolved = serde_json::to_value(&stage)?;

@@ -20,8 +20,8 @@ mod prompt;
 mod sound;
 
 use stage_core::{
-    Context, Estimate, Host, Inputs, Kind, Needs, Output, ParamError, Part, Port, PortTakes, Stage,
-    StageError,
+    Context, Delivery, Estimate, Host, Inputs, Kind, Needs, Output, ParamError, Part, Port,
+    PortTakes, Stage, StageError,
 };
 
 pub use error::Error;
@@ -46,6 +46,7 @@ impl Kind for Predict {
     const KIND: &'static str = "predict";
     const VERSION: u32 = 3;
     const ABOUT: &'static str = "continues prompts with a trained model";
+    const DELIVERY: Delivery = Delivery::Prompted;
 }
 
 impl Stage for Predict {

@@ -15,7 +15,7 @@ pub mod models;
 mod params;
 
 use stage_core::{
-    Estimate, FileParam, Host, Kind, Needs, ParamError, Part, Port, PortTakes, Stage,
+    Delivery, Estimate, FileParam, Host, Kind, Needs, ParamError, Part, Port, PortTakes, Stage,
 };
 
 pub use models::Architecture;
@@ -35,6 +35,7 @@ impl Kind for Train {
     const VERSION: u32 = 4;
     const ABOUT: &'static str = "trains a model on a data set";
     const SELECTOR: Option<&'static str> = Some(params::MODEL_KEY);
+    const DELIVERY: Delivery = Delivery::Folder;
 }
 
 /// The executable that does the work.

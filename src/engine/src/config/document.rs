@@ -1,5 +1,6 @@
 //! From TOML text to tables with places: types and names, before anything is connected.
 
+use std::collections::BTreeSet;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -8,7 +9,7 @@ use stage_core::{KindEntry, Registry, Stage, text};
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use super::{Diagnostic, OnBad, Origin, Setting, Source};
+use super::{Diagnostic, OnBad, Origin, Setting, Source, StageSpec};
 
 /// A value that points back at its text.
 #[derive(Debug, Clone)]
@@ -22,6 +23,18 @@ pub(super) struct Placed<T> {
 impl<T> Placed<T> {
     pub(super) fn error(&self, message: impl Into<String>) -> Diagnostic {
         Diagnostic::new(message).at(&self.origin, self.span.clone())
+    }
+
+    /// A value without a file: its text is all that there is to point at.
+    fn alone(origin: &str, text: String, value: T) -> Self {
+        Self {
+            value,
+            span: 0..text.len(),
+            origin: Arc::new(Origin {
+                name: origin.to_owned(),
+                text,
+            }),
+        }
     }
 }
 
@@ -40,6 +53,8 @@ pub(super) struct RawStage {
     pub(super) stage: Box<dyn Stage>,
     pub(super) params: Value,
     pub(super) inputs: Option<RawInputs>,
+    /// Ports that need no input.
+    pub(super) provided: BTreeSet<String>,
 }
 
 pub(super) struct Document {
@@ -89,15 +104,87 @@ impl Document {
                 }
             }
         }
-        if let Some(unused) = overrides.iter().find(|o| !o.used) {
-            let stages = document.stages.iter().map(|s| s.name.value.as_str());
-            return Err(unused
-                .stage
-                .error(format!("there is no stage `{}`", unused.stage.value))
-                .nearest(&unused.stage.value, stages));
-        }
+        document.check_used(&overrides)?;
         Ok(document)
     }
+
+    /// The same from values. Errors show the value that is wrong, after `origin`.
+    pub(super) fn build(
+        origin: &str,
+        sources: &[&str],
+        stages: Vec<StageSpec>,
+        registry: &Registry,
+        settings: &[Setting],
+    ) -> Result<Self, Diagnostic> {
+        let placed = |text: String| Placed::alone(origin, text.clone(), text);
+        let mut overrides = parse_settings(settings)?;
+        let mut document = Self {
+            sources: Vec::new(),
+            stages: Vec::new(),
+        };
+        for name in sources {
+            let name = placed((*name).to_owned());
+            check_name(&name)?;
+            document
+                .sources
+                .push((name.clone(), Source::unbound(&name.value)));
+        }
+        for spec in stages {
+            let name = placed(spec.name);
+            check_name(&name)?;
+            let entry = kind_entry(&placed(spec.kind), registry)?;
+            let defaults = entry.defaults();
+            let mut given = Vec::new();
+            for (key, value) in spec.params {
+                let value = Placed::alone(origin, value.to_string(), value);
+                flatten_json(
+                    vec![key.clone()],
+                    &placed(key),
+                    &value,
+                    &defaults,
+                    &mut given,
+                );
+            }
+            let ports = spec.inputs.into_iter().map(|(port, names)| {
+                let names = names.into_iter().map(&placed).collect();
+                (placed(port), names)
+            });
+            document.stages.push(resolve_stage(
+                name,
+                entry,
+                Some(RawInputs::Ports(ports.collect())),
+                spec.provided,
+                given,
+                &mut overrides,
+            )?);
+        }
+        document.check_used(&overrides)?;
+        Ok(document)
+    }
+
+    /// Every override must name a stage.
+    fn check_used(&self, overrides: &[Override]) -> Result<(), Diagnostic> {
+        let Some(unused) = overrides.iter().find(|o| !o.used) else {
+            return Ok(());
+        };
+        let stages = self.stages.iter().map(|s| s.name.value.as_str());
+        Err(unused
+            .stage
+            .error(format!("there is no stage `{}`", unused.stage.value))
+            .nearest(&unused.stage.value, stages))
+    }
+}
+
+/// Refuses what cannot name a source or a stage.
+fn check_name(name: &Placed<String>) -> Result<(), Diagnostic> {
+    let good = |c: char| c.is_alphanumeric() || c == '_' || c == '-';
+    let text = &name.value;
+    if text.is_empty() || text.len() > 64 || !text.chars().all(good) {
+        return Err(name
+            .error(format!("`{text}` cannot be a name"))
+            .hint("use letters, digits, `_` and `-`, at most 64"));
+    }
+    Ok(())
 }
 
 /// One `stage.key=value`.
@@ -171,14 +258,9 @@ impl Reader<'_> {
     }
 
     fn name(&self, key: &Spanned<std::borrow::Cow<'_, str>>) -> Result<Placed<String>, Diagnostic> {
-        let name = key.get_ref().as_ref();
-        let good = |c: char| c.is_alphanumeric() || c == '_' || c == '-';
-        if name.is_empty() || name.len() > 64 || !name.chars().all(good) {
-            return Err(self
-                .error(key.span(), format!("`{name}` cannot be a name"))
-                .hint("use letters, digits, `_` and `-`, at most 64"));
-        }
-        Ok(self.placed(name.to_owned(), key.span()))
+        let name = self.placed(key.get_ref().as_ref().to_owned(), key.span());
+        check_name(&name)?;
+        Ok(name)
     }
 
     fn table<'a, 'i>(
@@ -229,13 +311,7 @@ impl Reader<'_> {
         name: &Placed<String>,
         value: &Spanned<DeValue<'_>>,
     ) -> Result<Source, Diagnostic> {
-        let mut source = Source {
-            name: name.value.clone(),
-            path: None,
-            include: Vec::new(),
-            exclude: Vec::new(),
-            on_bad: OnBad::default(),
-        };
+        let mut source = Source::unbound(&name.value);
         for (key, value) in self.table(value, &format!("source `{}`", name.value))? {
             match key.get_ref().as_ref() {
                 "path" => source.path = Some(text::to_path(&self.string(value, "path")?)),
@@ -293,32 +369,13 @@ impl Reader<'_> {
                 _ => written.push((key, value)),
             }
         }
-        let entry = *registry.get(&kind.value).ok_or_else(|| {
-            kind.error(format!("there is no stage kind `{}`", kind.value))
-                .nearest(&kind.value, registry.iter().map(|entry| entry.kind))
-        })?;
+        let entry = kind_entry(&kind, registry)?;
         let defaults = entry.defaults();
         let mut given = Vec::new();
         for (key, value) in written {
             self.flatten(Vec::new(), key, value, &defaults, &mut given)?;
         }
-        for setting in overrides.iter_mut() {
-            if setting.stage.value == name.value {
-                setting.used = true;
-                let (key, value) = (&setting.key, &setting.value);
-                let path: Vec<_> = key.value.split('.').map(|k| k.trim().to_owned()).collect();
-                given.retain(|other| !other.path.starts_with(&path));
-                flatten_json(path, key, value, &defaults, &mut given);
-            }
-        }
-        let (stage, params) = read_params(&name.value, &entry, &given, &name)?;
-        Ok(RawStage {
-            name,
-            entry,
-            stage,
-            params,
-            inputs,
-        })
+        resolve_stage(name, entry, inputs, BTreeSet::new(), given, overrides)
     }
 
     /// Takes a parameter, or each of those in a table of parameters.
@@ -432,7 +489,7 @@ fn flatten_json(
 }
 
 /// Refuses a parameter whose name, or that of a table before it, the kind does not have.
-fn check_name(given: &Given, defaults: &Value, of_stage: &str) -> Result<(), Diagnostic> {
+fn check_param_name(given: &Given, defaults: &Value, of_stage: &str) -> Result<(), Diagnostic> {
     for depth in 0..given.path.len() {
         let table = default_at(defaults, &given.path[..depth]).and_then(Value::as_object);
         let name = &given.path[depth];
@@ -454,6 +511,44 @@ fn check_name(given: &Given, defaults: &Value, of_stage: &str) -> Result<(), Dia
         }
     }
     Ok(())
+}
+
+/// The kind that a stage names.
+fn kind_entry(kind: &Placed<String>, registry: &Registry) -> Result<KindEntry, Diagnostic> {
+    registry.get(&kind.value).copied().ok_or_else(|| {
+        kind.error(format!("there is no stage kind `{}`", kind.value))
+            .nearest(&kind.value, registry.iter().map(|entry| entry.kind))
+    })
+}
+
+/// A stage of a known kind, its parameters overridden and read.
+fn resolve_stage(
+    name: Placed<String>,
+    entry: KindEntry,
+    inputs: Option<RawInputs>,
+    provided: BTreeSet<String>,
+    mut given: Vec<Given>,
+    overrides: &mut [Override],
+) -> Result<RawStage, Diagnostic> {
+    let defaults = entry.defaults();
+    for setting in overrides.iter_mut() {
+        if setting.stage.value == name.value {
+            setting.used = true;
+            let (key, value) = (&setting.key, &setting.value);
+            let path: Vec<_> = key.value.split('.').map(|k| k.trim().to_owned()).collect();
+            given.retain(|other| !other.path.starts_with(&path));
+            flatten_json(path, key, value, &defaults, &mut given);
+        }
+    }
+    let (stage, params) = read_params(&name.value, &entry, &given, &name)?;
+    Ok(RawStage {
+        name,
+        entry,
+        stage,
+        params,
+        inputs,
+        provided,
+    })
 }
 
 /// Reads a kind's parameters one by one, so that each error points at its own line.
@@ -488,7 +583,7 @@ fn read_params(
     let mut params = Map::new();
     for one in given {
         let (key, value) = (&one.key, &one.value);
-        check_name(one, &defaults, &of_stage)?;
+        check_param_name(one, &defaults, &of_stage)?;
         let mut alone = chosen.clone();
         one.put(&mut alone);
         if let Err(error) = entry.parse(&Value::Object(alone)) {

@@ -66,14 +66,16 @@ impl Graph {
             names.insert(name.value.clone(), NodeId::Source(index));
         }
         for (index, stage) in document.stages.iter().enumerate() {
-            if names
-                .insert(stage.name.value.clone(), NodeId::Stage(index))
-                .is_some()
-            {
-                return Err(stage.name.error(format!(
-                    "`{}` is both a source and a stage",
-                    stage.name.value
-                )));
+            let name = &stage.name.value;
+            match names.insert(name.clone(), NodeId::Stage(index)) {
+                None => {}
+                Some(NodeId::Source(_)) => {
+                    let message = format!("`{name}` is both a source and a stage");
+                    return Err(stage.name.error(message));
+                }
+                Some(NodeId::Stage(_)) => {
+                    return Err(stage.name.error(format!("two stages are named `{name}`")));
+                }
             }
         }
         let mut connected = Vec::with_capacity(document.stages.len());
@@ -368,7 +370,8 @@ fn connect_stage(
         }
     }
     for port in ports {
-        if port.required && inputs.get(port.name).is_none_or(Vec::is_empty) {
+        let provided = stage.provided.contains(port.name);
+        if port.required && !provided && inputs.get(port.name).is_none_or(Vec::is_empty) {
             return Err(stage
                 .name
                 .error(format!(

@@ -18,11 +18,11 @@ mod diagnostic;
 mod document;
 mod graph;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use serde_json::Value;
+use serde_json::{Map, Value};
 use stage_core::{Part, Port, PortTakes, Registry, Stage};
 
 pub use diagnostic::{Diagnostic, Origin, nearest};
@@ -54,6 +54,19 @@ pub struct Source {
     pub exclude: Vec<String>,
     /// What a bad item does.
     pub on_bad: OnBad,
+}
+
+impl Source {
+    /// A source that is bound on the command line.
+    fn unbound(name: &str) -> Self {
+        Self {
+            name: name.to_owned(),
+            path: None,
+            include: Vec::new(),
+            exclude: Vec::new(),
+            on_bad: OnBad::default(),
+        }
+    }
 }
 
 /// A stage with its parameters and what they are connected to.
@@ -122,6 +135,23 @@ pub struct Setting {
     pub text: String,
 }
 
+/// A stage of a graph that a program builds ([`Config::build`]): what a table of pipeline.toml
+/// says, as a value.
+#[derive(Debug, Clone, Default)]
+pub struct StageSpec {
+    /// Its name.
+    pub name: String,
+    /// Its kind.
+    pub kind: String,
+    /// Its parameters; those left out have their defaults.
+    pub params: Map<String, Value>,
+    /// Port → names of stages and sources, as in pipeline.toml.
+    pub inputs: BTreeMap<String, Vec<String>>,
+    /// Ports that need no input, because the request brings the artifact
+    /// ([`crate::Request::artifacts`]).
+    pub provided: BTreeSet<String>,
+}
+
 impl Config {
     /// Reads and checks the file at `file`.
     ///
@@ -165,12 +195,31 @@ impl Config {
         );
         let origin = Arc::new(Origin { name, text });
         let document = document::Document::parse(&origin, registry, settings)?;
-        let graph = Graph::connect(document)?;
         let parent = file.parent().filter(|p| !p.as_os_str().is_empty());
         Ok(Self {
             file: file.to_owned(),
             root: parent.unwrap_or(Path::new(".")).to_owned(),
-            graph,
+            graph: Graph::connect(document)?,
+        })
+    }
+
+    /// Builds a graph from values, with the checks of a pipeline.toml. The sources are bound by the
+    /// request; relative paths start from the present folder. `name` stands before each error.
+    ///
+    /// # Errors
+    /// As [`Config::load`].
+    pub fn build(
+        name: &str,
+        sources: &[&str],
+        stages: Vec<StageSpec>,
+        registry: &Registry,
+        settings: &[Setting],
+    ) -> Result<Self, Diagnostic> {
+        let document = document::Document::build(name, sources, stages, registry, settings)?;
+        Ok(Self {
+            file: PathBuf::from(name),
+            root: PathBuf::from("."),
+            graph: Graph::connect(document)?,
         })
     }
 }

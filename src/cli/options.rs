@@ -1,5 +1,6 @@
-//! From the command line's options to a project.
+//! Options that several commands share, and the project that they open.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -9,17 +10,50 @@ use engine::fs::RealFs;
 use engine::store::{Store, StoreOptions};
 use engine::{Config, Program, Project, Request, Setting};
 use stage_core::text::of_name;
+use stage_core::{Cancel, DeviceChoice};
 
-use super::{Failure, Global};
+use crate::outcome::{Failure, INTERRUPTED, print_warning};
+use crate::stages::PROMPT;
 
 /// Name of the file that describes a pipeline.
 pub(crate) const FILE: &str = engine::results::PROJECT_FILE;
 
-/// Name of the source that `--prompt` binds.
-const PROMPT: &str = "prompt";
-
 /// Version of this program, as the records of actions hold it.
 pub(crate) const VERSION: &str = env!("CARGO_PKG_VERSION");
+
+/// Options of every command.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct Global {
+    /// Run as if started in DIR
+    #[arg(short = 'C', value_name = "DIR", global = true)]
+    pub(crate) directory: Option<PathBuf>,
+    /// Keep the cache in DIR instead of `.pipeline` beside pipeline.toml; projects can share it
+    #[arg(long, value_name = "DIR", global = true)]
+    cache: Option<PathBuf>,
+}
+
+/// Parser of `--jobs`.
+fn jobs() -> clap::builder::RangedI64ValueParser<u16> {
+    clap::value_parser!(u16).range(..=i64::from(engine::threads::MAX_JOBS))
+}
+
+/// The command line, for the record of the run.
+fn command_line() -> String {
+    let arguments = std::env::args_os().map(of_name);
+    arguments.collect::<Vec<_>>().join(" ")
+}
+
+/// Makes Ctrl-C and SIGTERM ask for a stop; a second signal exits at once.
+pub(crate) fn on_interrupt(cancel: &Cancel) {
+    let cancel = cancel.clone();
+    // Without the handler a signal still ends the process, which leaves the cache intact.
+    let _ = ctrlc::set_handler(move || {
+        if cancel.is_set() {
+            std::process::exit(i32::from(INTERRUPTED));
+        }
+        cancel.set();
+    });
+}
 
 /// The settings of `--set`.
 pub(crate) fn sets(texts: &[String]) -> Vec<Setting> {
@@ -37,6 +71,39 @@ pub(crate) fn of_project() -> Request {
         runs_dir: Some(PathBuf::from(engine::results::RUNS)),
         ..Request::default()
     }
+}
+
+/// Options of the commands that do work.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct Work {
+    /// Score or recording to continue: binds the source `prompt`
+    #[arg(long, value_name = "FILE")]
+    prompt: Option<PathBuf>,
+    /// Device to compute on: auto, cpu, cuda, cuda:INDEX or mps
+    #[arg(long, default_value = "auto")]
+    device: DeviceChoice,
+    /// Actions at a time; 0 for one per core
+    #[arg(long, short, default_value_t = 0, value_parser = jobs())]
+    jobs: u16,
+}
+
+impl Work {
+    /// A request with these options over the project in the present folder.
+    pub(crate) fn request(&self) -> Request {
+        Request {
+            bindings: bindings(self.prompt.as_ref()),
+            jobs: usize::from(self.jobs),
+            device: self.device,
+            command: command_line(),
+            ..of_project()
+        }
+    }
+}
+
+/// What `--prompt` binds.
+fn bindings(prompt: Option<&PathBuf>) -> BTreeMap<String, PathBuf> {
+    let prompt = prompt.map(|path| (PROMPT.to_owned(), path.clone()));
+    prompt.into_iter().collect()
 }
 
 /// What a command looks at, of a pipeline that it does not run.
@@ -72,10 +139,9 @@ impl View {
         targets: Vec<String>,
     ) -> Result<(Project, Request), Failure> {
         let project = global.project(&sets(&self.set))?;
-        let prompt = self.prompt.into_iter();
         let request = Request {
             targets,
-            bindings: prompt.map(|path| (PROMPT.to_owned(), path)).collect(),
+            bindings: bindings(self.prompt.as_ref()),
             ..of_project()
         };
         Ok((project, request))
@@ -96,7 +162,7 @@ fn open_store(cache: &Path) -> Result<Store, Failure> {
         "cannot start a thread: this user or container may have no more processes (`ulimit -u`)",
     )?;
     let options = StoreOptions::new(|warning| {
-        super::complain_softly(&warning.to_string());
+        print_warning(&warning.to_string());
     });
     Ok(Store::open(cache, options)?)
 }
