@@ -5,7 +5,7 @@
     python3 benches/train_vs_pytorch.py PROJECT [--rounds 3] [--steps 60] [--pipeline PATH]
 
 PROJECT is a folder with a pipeline.toml of which `pipeline run dataset` has been run, with the
-default preset `residual`. In turn, `rounds` times: `steps` steps of `pipeline run train`, another
+default model `residual-lstm`. In turn, `rounds` times: `steps` steps of `pipeline run train`, another
 seed each time, and as many in PyTorch of the same layers, batch, chunk, optimiser, clipping and
 threads. PyTorch's batches lie ready in memory; pipeline's come from its memory-mapped segments.
 The steps of both begin to count after the first ones.
@@ -26,7 +26,7 @@ BATCH, CHUNK, THREADS, SKIPPED = 16, 64, 2, 5
 
 
 class Residual(nn.Module):
-    """As stages/torch/src/models/residual.rs."""
+    """As stages/torch/src/models/residual_lstm."""
 
     def __init__(self):
         super().__init__()

@@ -19,6 +19,11 @@ pub(crate) fn registry() -> Registry {
 pub(crate) const PROMPT: &str = "prompt";
 /// Port through which a kind reads a trained model.
 pub(crate) const MODEL_PORT: &str = "model";
+/// The models that the training stage knows.
+pub(crate) fn models() -> &'static [stage_train::models::ModelEntry] {
+    stage_train::models::MODELS
+}
+
 /// File of the best model by validation, in the artifact of a stage that trains.
 pub(crate) const BEST_MODEL: &str = stage_train::MODEL;
 /// File of the model after the last step.

@@ -47,6 +47,11 @@ fn the_graph_is_a_picture() {
 }
 
 #[test]
+fn the_models_are_listed_with_their_parameters() {
+    insta::assert_snapshot!(place().run(&["models"]).expect(0).out);
+}
+
+#[test]
 fn a_dry_run_says_what_and_why() {
     let place = place();
     place.json("dataset").expect(0);

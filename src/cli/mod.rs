@@ -13,6 +13,7 @@ mod graph;
 mod init;
 pub(crate) mod inspect;
 mod model;
+mod models;
 mod options;
 mod picture;
 mod repair;
@@ -75,6 +76,8 @@ enum Command {
     Repair(repair::Repair),
     /// Say what a file is: audio, score, shard, segment, data set
     Inspect(inspect::Inspect),
+    /// List the models that can be trained, with their parameters and defaults
+    Models(models::Models),
     /// Copy a stage's result out of the cache
     Export(export::Export),
     /// Turn MusicXML, MXL and MIDI into each other, and any audio or score into WAV or FLAC
@@ -143,6 +146,7 @@ fn dispatch(cli: Cli) -> Outcome {
         Command::Verify(command) => command.execute(global),
         Command::Repair(command) => command.execute(global),
         Command::Inspect(command) => command.execute(),
+        Command::Models(command) => command.execute(),
         Command::Export(command) => command.execute(global),
         Command::Convert(command) => command.execute(),
         Command::Doctor(command) => command.execute(global),
