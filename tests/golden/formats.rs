@@ -47,7 +47,7 @@ fn shard_bytes() -> Vec<u8> {
     let mut writer = ShardWriter::new(Vec::new(), &columns, &metadata(), options).unwrap();
     let magnitudes: Vec<f32> = (0..100).map(value).collect();
     let descriptors: Vec<f32> = (0..40).map(|n| 1000.0 + value(n)).collect();
-    writer.push(&[&magnitudes, &descriptors]).unwrap();
+    writer.push(&[magnitudes.as_slice(), &descriptors]).unwrap();
     writer.finish().unwrap().0
 }
 

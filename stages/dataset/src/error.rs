@@ -48,6 +48,22 @@ pub enum Error {
     #[error("a piece has the label `{0}`, expected train, valid or test")]
     Label(String),
 
+    /// Columns that cannot lie in one row.
+    #[error(
+        "column `{column}` is {got}, but `{first}` is {expected}: a row has values of one type; \
+         make a data set of each"
+    )]
+    Types {
+        /// The first column.
+        first: String,
+        /// Its type.
+        expected: &'static str,
+        /// The column that differs.
+        column: String,
+        /// Its type.
+        got: &'static str,
+    },
+
     /// A shard without frames.
     #[error("it has no frames")]
     NoFrames,

@@ -28,16 +28,13 @@ pub(crate) fn map(
     }
     let names: Vec<&str> = stage.columns.iter().map(String::as_str).collect();
     let mut fields = Vec::new();
-    let mut row_type = RowType::F16;
+    let mut dtypes = Vec::new();
     for &name in &names {
         let column = shard.column(name).map_err(of_shard)?;
         fields.push((name, column.width));
-        // One row has one type: f32 holds everything that an f16 does.
-        if column.dtype == Dtype::F32 {
-            row_type = RowType::F32;
-        }
+        dtypes.push((name, column.dtype));
     }
-    let layout = Layout::new(row_type, fields).map_err(of_shard)?;
+    let layout = Layout::new(row_type(&dtypes)?, fields).map_err(of_shard)?;
     let mut metadata = shard.metadata().clone();
     metadata.retain(|key, _| !OF_THE_ITEM.contains(&key.as_str()));
     let path = out.path(SEGMENT)?;
@@ -53,4 +50,28 @@ pub(crate) fn map(
     }
     let (_, root) = writer.finish().map_err(of_shard)?;
     out.set_seal(SEGMENT, Digest(root.0))
+}
+
+/// The one type of a row of these columns: f32 holds everything that an f16
+/// does, other types do not mix.
+fn row_type(columns: &[(&str, Dtype)]) -> Result<RowType, Error> {
+    let mut chosen: Option<(&str, Dtype)> = None;
+    for &(name, dtype) in columns {
+        chosen = match chosen {
+            Some((first, kept)) if kept == dtype || (kept.is_float() && dtype.is_float()) => {
+                let both = if kept == dtype { kept } else { Dtype::F32 };
+                Some((first, both))
+            }
+            Some((first, kept)) => {
+                return Err(Error::Types {
+                    first: first.to_owned(),
+                    expected: kept.name(),
+                    column: name.to_owned(),
+                    got: dtype.name(),
+                });
+            }
+            None => Some((name, dtype)),
+        };
+    }
+    Ok(chosen.map_or(Dtype::F16, |(_, dtype)| dtype).into())
 }

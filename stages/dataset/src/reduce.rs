@@ -226,16 +226,7 @@ fn report(manifest: &Manifest, duplicates: usize, cx: &Context) {
         ));
     }
     let (layout, rule) = (&manifest.layout, &manifest.split);
-    let fields: Vec<String> = layout
-        .fields
-        .iter()
-        .map(|field| format!("{} x {}", field.name, field.width))
-        .collect();
-    let mut text = format!(
-        "split by {rule}; rows of {} as {}",
-        fields.join(" + "),
-        layout.row_type.name()
-    );
+    let mut text = format!("split by {rule}; rows: {layout}");
     if let Some(statistics) = &manifest.statistics {
         let n = statistics.mean.len().max(1) as f64;
         let mean = statistics.mean.iter().sum::<f64>() / n;

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex};
 
 use shard::{
     Column, Dtype, Loader, LoaderOptions, Manifest, Metadata, Remainder, RowType, Sampling,
-    Segment, ShardOptions, ShardWriter, Split,
+    Segment, ShardOptions, ShardWriter, Split, Values,
 };
 use stage_core::{
     Context, Digest, Event, FailureClass, FileParam, Input, Inputs, ItemInput, Output, Part, Stage,
@@ -32,7 +32,9 @@ fn frames(path: &Path, rows: usize, start: f32, dtype: Dtype) {
     let mut writer = ShardWriter::new(file, &columns, &metadata, ShardOptions::default()).unwrap();
     for row in 0..rows {
         let x = start + row as f32 / 16.0;
-        writer.push(&[&[x, x + 1.0, -x, 0.5], &[0.25; 4]]).unwrap();
+        writer
+            .push(&[[x, x + 1.0, -x, 0.5].as_slice(), &[0.25; 4]])
+            .unwrap();
     }
     writer.finish().unwrap();
 }
@@ -202,6 +204,60 @@ fn segments_hold_the_asked_columns_as_they_are_stored() {
 }
 
 #[test]
+fn columns_of_codes_lie_in_a_row_of_their_own_type() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("frames.parquet");
+    let columns = [
+        Column::new("token", 2, Dtype::U16),
+        Column::new("position", 1, Dtype::U16),
+        Column::new("keys", 9, Dtype::Bit),
+        Column::new("magnitude", 1, Dtype::F16),
+    ];
+    let file = fs::File::create(&path).unwrap();
+    let (metadata, options) = (Metadata::new(), ShardOptions::default());
+    let mut writer = ShardWriter::new(file, &columns, &metadata, options).unwrap();
+    let keys = [true; 18];
+    writer
+        .push(&[
+            Values::U16(&[1, 2, 65_535, 4]),
+            Values::U16(&[7, 8]),
+            Values::Bit(&keys),
+            Values::F32(&[0.0, 1.0]),
+        ])
+        .unwrap();
+    writer.finish().unwrap();
+    let item = ItemInput {
+        source: Digest::of(b"x"),
+        label: None,
+        input: input(path, "frames.parquet"),
+    };
+    let map = |columns: &[&str]| {
+        let stage = Dataset {
+            columns: columns.iter().map(|&name| name.to_owned()).collect(),
+            ..Dataset::default()
+        };
+        let mut out = Output::new(dir.path());
+        stage
+            .map(&item, &mut out, &Context::silent())
+            .map(|_| Segment::open(dir.path().join(SEGMENT)).unwrap())
+            .map_err(|error| error.reason())
+    };
+    let tokens = map(&["token", "position"]).unwrap();
+    assert_eq!(tokens.layout().row_type, RowType::U16);
+    let mut rows = [0; 6];
+    tokens.read_i64(0..2, &mut rows).unwrap();
+    assert_eq!(rows, [1, 2, 7, 65_535, 4, 8]);
+    let keys = map(&["keys"]).unwrap();
+    assert_eq!(keys.layout().row_type, RowType::Bit);
+    assert_eq!(keys.bytes(0..2).unwrap(), [255, 1, 255, 1]);
+    let mixed = map(&["token", "magnitude"]).err().unwrap();
+    assert!(
+        mixed.contains("column `magnitude` is f16, but `token` is u16"),
+        "{mixed}"
+    );
+}
+
+#[test]
 fn splits_of_one_three_five_and_twelve_files() {
     let bench = Bench::new(Dataset {
         gap: 4,
@@ -344,7 +400,7 @@ fn labels_are_followed_and_equal_sound_leaves_train() {
     );
     assert!(all.contains("train: 2 pieces, 200 rows, 0:02 min"), "{all}");
     assert!(
-        all.contains("split by folders; rows of magnitude x 4 as f16"),
+        all.contains("split by folders; rows: f16 of magnitude x 4"),
         "{all}"
     );
     // Statistics come from the training pieces `b` and `g` alone.

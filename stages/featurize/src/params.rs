@@ -113,6 +113,13 @@ impl Featurize {
         self.format(1)
             .validate()
             .map_err(|error| self.explain(&error))?;
+        if !self.dtype.is_float() {
+            let got = self.dtype.name();
+            return Err(
+                ParamError::new("dtype", format!("`dtype` is {got}, expected f16 or f32"))
+                    .hint("f16 suits log magnitudes"),
+            );
+        }
         ParamError::check_range("zstd_level", &self.zstd_level, 1..=19, "")
     }
 
@@ -190,6 +197,12 @@ mod tests {
                 "hop",
                 "`hop` of 4096 samples is longer than the window of 2048 samples",
                 "set `hop` to at most 2048, or lengthen `win_length`",
+            ),
+            (
+                json!({"dtype": "u16"}),
+                "dtype",
+                "`dtype` is u16, expected f16 or f32",
+                "f16 suits log magnitudes",
             ),
             (
                 json!({"hop": 0}),

@@ -12,7 +12,7 @@
 use std::ffi::{CStr, CString, c_void};
 use std::ptr;
 
-use shard::Batch;
+use shard::{Batch, RowsMut};
 use tch::Tensor;
 
 use crate::{Error, Result};
@@ -21,6 +21,7 @@ type Deleter = extern "C" fn(data: *mut c_void, context: *mut c_void);
 
 unsafe extern "C" {
     safe fn aoti_torch_dtype_float32() -> i32;
+    safe fn aoti_torch_dtype_int64() -> i32;
     safe fn aoti_torch_device_type_cpu() -> i32;
     safe fn aoti_torch_layout_strided() -> i32;
     fn torch_from_blob(
@@ -105,7 +106,7 @@ pub(crate) fn keep_freed_memory() {
 /// whichever thread.
 ///
 /// # Errors
-/// The rows are no floats, or not of this shape.
+/// The rows are neither f32 nor i64, or not of this shape.
 pub(crate) fn tensor_over(batch: Batch, shape: [i64; 3]) -> Result<Tensor> {
     extern "C" fn send_home(_: *mut c_void, batch: *mut c_void) {
         // SAFETY: the pointer was made below by `Box::into_raw`; libtorch calls this once.
@@ -113,21 +114,33 @@ pub(crate) fn tensor_over(batch: Batch, shape: [i64; 3]) -> Result<Tensor> {
     }
 
     let mut batch = Box::new(batch);
-    let values = batch
-        .f32_mut()
-        .ok_or_else(|| Error::Data("the loader gave no floats".to_owned()))?;
+    let (data, got, dtype): (*mut c_void, usize, i32) = match batch.rows_mut() {
+        Some(RowsMut::F32(values)) => (
+            values.as_mut_ptr().cast(),
+            values.len(),
+            aoti_torch_dtype_float32(),
+        ),
+        Some(RowsMut::I64(values)) => (
+            values.as_mut_ptr().cast(),
+            values.len(),
+            aoti_torch_dtype_int64(),
+        ),
+        None => {
+            return Err(Error::Data(
+                "the loader gave rows as they are stored, expected f32 or i64".to_owned(),
+            ));
+        }
+    };
     let [_, rows, width] = shape;
-    if shape.iter().any(|&n| n < 0) || shape.iter().product::<i64>() != values.len() as i64 {
-        let got = values.len();
+    if shape.iter().any(|&n| n < 0) || shape.iter().product::<i64>() != got as i64 {
         return Err(Error::Data(format!(
-            "the loader gave {got} floats, expected {shape:?}"
+            "the loader gave {got} values, expected {shape:?}"
         )));
     }
-    let data: *mut c_void = values.as_mut_ptr().cast();
     let strides = [rows * width, width, 1];
     let mut tensor = ptr::null_mut();
     let context: *mut c_void = Box::into_raw(batch).cast();
-    // SAFETY: sizes and strides are three numbers each and describe exactly the floats at `data`,
+    // SAFETY: sizes and strides are three numbers each and describe exactly the values of `dtype` at `data`,
     // which belong to the batch in `context`, stay where they are as long as it lives, and are
     // touched by nobody but the tensor until `send_home`. A batch is `Send`, asserted below.
     let failed = unsafe {
@@ -137,7 +150,7 @@ pub(crate) fn tensor_over(batch: Batch, shape: [i64; 3]) -> Result<Tensor> {
             shape.as_ptr(),
             strides.as_ptr(),
             0,
-            aoti_torch_dtype_float32(),
+            dtype,
             aoti_torch_device_type_cpu(),
             // The CPU has no number; 0 would be another device than that of the memory.
             -1,

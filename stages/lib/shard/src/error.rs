@@ -130,6 +130,17 @@ pub enum Error {
         expected: &'static str,
     },
 
+    /// The values are of another type than the column.
+    #[error("column `{column}` is {expected}, got values of {got}")]
+    Values {
+        /// Its name.
+        column: String,
+        /// Type of the values.
+        got: &'static str,
+        /// Type of the column.
+        expected: &'static str,
+    },
+
     /// Segments that cannot stand in one data set.
     #[error("segment `{segment}` differs from `{first}` in its {what}: {got}, expected {expected}")]
     Mismatch {

@@ -4,6 +4,8 @@
 //! values. A shard stores each column apart and with a type of its own; a
 //! segment lays the columns of a row side by side in one [`RowType`].
 
+use std::fmt;
+
 use half::f16;
 use serde::{Deserialize, Serialize};
 
@@ -25,25 +27,38 @@ pub enum Dtype {
     F16,
     /// IEEE 754 binary32.
     F32,
+    /// Unsigned 16-bit integers, e.g. tokens.
+    U16,
+    /// Bits, e.g. the keys of a piano roll.
+    Bit,
 }
 
 impl Dtype {
-    /// Name as in parameters and metadata: `f16` or `f32`.
+    /// Name as in parameters and metadata: `f16`, `f32`, `u16` or `bit`.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
             Self::F16 => "f16",
             Self::F32 => "f32",
+            Self::U16 => "u16",
+            Self::Bit => "bit",
         }
     }
 
-    /// Bytes of one value.
+    /// Bytes of one value in memory; a bit takes a whole byte there.
     #[must_use]
     pub fn bytes(self) -> usize {
         match self {
-            Self::F16 => 2,
+            Self::Bit => 1,
+            Self::F16 | Self::U16 => 2,
             Self::F32 => 4,
         }
+    }
+
+    /// Whether values are floats; the others are codes.
+    #[must_use]
+    pub fn is_float(self) -> bool {
+        matches!(self, Self::F16 | Self::F32)
     }
 }
 
@@ -85,6 +100,12 @@ impl RowType {
         }
     }
 
+    /// Whether values are floats; the others are codes.
+    #[must_use]
+    pub fn is_float(self) -> bool {
+        matches!(self, Self::F16 | Self::F32)
+    }
+
     pub(crate) fn code(self) -> u32 {
         match self {
             Self::F32 => 1,
@@ -106,6 +127,8 @@ impl From<Dtype> for RowType {
         match dtype {
             Dtype::F16 => Self::F16,
             Dtype::F32 => Self::F32,
+            Dtype::U16 => Self::U16,
+            Dtype::Bit => Self::Bit,
         }
     }
 }
@@ -213,6 +236,17 @@ impl Layout {
     }
 }
 
+impl fmt::Display for Layout {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} of ", self.row_type.name())?;
+        for (i, field) in self.fields.iter().enumerate() {
+            let comma = if i == 0 { "" } else { ", " };
+            write!(f, "{comma}{} x {}", field.name, field.width)?;
+        }
+        Ok(())
+    }
+}
+
 pub(crate) fn check_columns(columns: &[Column]) -> Result<()> {
     check_fields(
         columns
@@ -267,6 +301,34 @@ pub enum Values<'a> {
     F32(&'a [f32]),
     /// 16-bit floats.
     F16(&'a [f16]),
+    /// Unsigned 16-bit integers.
+    U16(&'a [u16]),
+    /// Bits, one `bool` each.
+    Bit(&'a [bool]),
+}
+
+impl<'a> From<&'a [f32]> for Values<'a> {
+    fn from(values: &'a [f32]) -> Self {
+        Self::F32(values)
+    }
+}
+
+impl<'a> From<&'a [f16]> for Values<'a> {
+    fn from(values: &'a [f16]) -> Self {
+        Self::F16(values)
+    }
+}
+
+impl<'a> From<&'a [u16]> for Values<'a> {
+    fn from(values: &'a [u16]) -> Self {
+        Self::U16(values)
+    }
+}
+
+impl<'a> From<&'a [bool]> for Values<'a> {
+    fn from(values: &'a [bool]) -> Self {
+        Self::Bit(values)
+    }
 }
 
 impl Values<'_> {
@@ -276,6 +338,8 @@ impl Values<'_> {
         match self {
             Self::F32(values) => values.len(),
             Self::F16(values) => values.len(),
+            Self::U16(values) => values.len(),
+            Self::Bit(values) => values.len(),
         }
     }
 
@@ -291,10 +355,13 @@ impl Values<'_> {
         match self {
             Self::F32(_) => Dtype::F32,
             Self::F16(_) => Dtype::F16,
+            Self::U16(_) => Dtype::U16,
+            Self::Bit(_) => Dtype::Bit,
         }
     }
 
-    /// Appends the values to `out` as `f32`, which holds every `f16` exactly.
+    /// Appends the values to `out` as `f32`, which holds every `f16` and `u16`
+    /// exactly; bits become 0 and 1.
     pub fn append_f32(&self, out: &mut Vec<f32>) {
         match self {
             Self::F32(values) => out.extend_from_slice(values),
@@ -303,6 +370,10 @@ impl Values<'_> {
                 let start = out.len();
                 out.resize(start + values.len(), 0.0);
                 values.convert_to_f32_slice(&mut out[start..]);
+            }
+            Self::U16(values) => out.extend(values.iter().map(|&code| f32::from(code))),
+            Self::Bit(values) => {
+                out.extend(values.iter().map(|&bit| f32::from(u8::from(bit))));
             }
         }
     }

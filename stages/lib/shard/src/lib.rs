@@ -1,4 +1,4 @@
-//! Frames at rest: Parquet shards, memory-mapped segments, manifests, and the
+//! Rows at rest: Parquet shards, memory-mapped segments, manifests, and the
 //! loader that feeds a model from them.
 //!
 //! - A *shard* ([`ShardWriter`], [`ShardReader`]) holds everything that was
@@ -28,7 +28,9 @@ mod write;
 
 pub use error::{Error, Result};
 pub use layout::{Column, Dtype, Field, Layout, MAX_COLUMNS, MAX_NAME, MAX_WIDTH, RowType, Values};
-pub use loader::{Batch, Data, Loader, LoaderOptions, Output, Remainder, Sampling, Shape, Stream};
+pub use loader::{
+    Batch, Data, Loader, LoaderOptions, Output, Remainder, RowsMut, Sampling, Shape, Stream,
+};
 pub use manifest::{
     Count, Counts, MANIFEST_VERSION, Manifest, ManifestBuilder, Parts, SegmentEntry, SegmentId,
     Split,

@@ -196,7 +196,7 @@ pub struct Manifest {
     /// The rule by which the splits were made, e.g. `share` or `time`.
     pub split: String,
     /// Statistics over the training rows, per dimension; none when there are
-    /// no training rows.
+    /// no training rows, or rows are not floats.
     pub statistics: Option<Statistics>,
     /// [`MANIFEST_VERSION`].
     pub version: u32,
@@ -270,13 +270,18 @@ impl Manifest {
             return Err("counts do not agree with the segments".to_owned());
         }
         let width = self.layout.width() as usize;
+        let float = self.layout.row_type.is_float();
         let Some(statistics) = &self.statistics else {
-            return if counts.train.rows == 0 {
+            return if counts.train.rows == 0 || !float {
                 Ok(())
             } else {
                 Err("no statistics".to_owned())
             };
         };
+        if !float {
+            let codes = self.layout.row_type.name();
+            return Err(format!("statistics of {codes} rows, expected none"));
+        }
         let Statistics {
             count,
             mean,
@@ -341,7 +346,10 @@ impl ManifestBuilder {
                 add(&mut self.counts, split, &part);
             }
         }
-        if let Some(train) = part(Split::Train) {
+        // A mean of codes says nothing.
+        if segment.layout().row_type.is_float()
+            && let Some(train) = part(Split::Train)
+        {
             let sums = segment.sums(train)?;
             match &mut self.sums {
                 Some(total) => total.merge(&sums),
@@ -400,8 +408,8 @@ impl ManifestBuilder {
         if layout != first_layout {
             return Err(mismatch(
                 "layout".to_owned(),
-                text(layout),
-                text(first_layout),
+                layout.to_string(),
+                first_layout.to_string(),
             ));
         }
         let keys = metadata.keys().chain(first_metadata.keys());
@@ -418,13 +426,4 @@ impl ManifestBuilder {
         }
         Ok(())
     }
-}
-
-fn text(layout: &Layout) -> String {
-    let fields: Vec<String> = layout
-        .fields
-        .iter()
-        .map(|field| format!("{} x {}", field.name, field.width))
-        .collect();
-    format!("{} of {}", layout.row_type.name(), fields.join(", "))
 }

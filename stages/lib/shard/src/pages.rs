@@ -24,7 +24,7 @@ use parquet::file::writer::{SerializedPageWriter, SerializedRowGroupWriter, Trac
 use parquet::schema::types::ColumnDescPtr;
 use zstd::bulk::Compressor;
 
-use crate::layout::{Column, Dtype};
+use crate::layout::Column;
 use crate::levels;
 
 /// Bytes of values in a page, about. Buffers of this size stay in the processor's cache, and below
@@ -81,17 +81,20 @@ struct Cut {
 }
 
 impl Pages {
-    /// Begins the first row group of `column`; `description` is the schema's of its values.
+    /// Begins the first row group of `column`, of f16 if `half`, else of f32; `description` is the
+    /// schema's of its values.
     pub(crate) fn new(
         column: Column,
+        half: bool,
         description: ColumnDescPtr,
         compression: Compression,
     ) -> Self {
         let width = column.width as usize;
         Self {
-            values: match column.dtype {
-                Dtype::F16 => Values::F16(Vec::new()),
-                Dtype::F32 => Values::F32(Vec::new()),
+            values: if half {
+                Values::F16(Vec::new())
+            } else {
+                Values::F32(Vec::new())
             },
             cut: Cut {
                 step: STEP.div_ceil(width),

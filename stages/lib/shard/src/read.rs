@@ -9,7 +9,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 
 use arrow::array::{Array, AsArray, RecordBatch};
-use arrow::datatypes::{DataType, Float16Type, Float32Type};
+use arrow::datatypes::{DataType, Float16Type, Float32Type, UInt16Type};
 use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::{
     ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReader,
@@ -249,7 +249,9 @@ impl RowBatches {
                 )));
             }
         }
+        let bits = self.columns.iter().map(|column| bits_of(&batch, column));
         Ok(Some(RowBatch {
+            bits: bits.collect(),
             batch,
             columns: self.columns.clone(),
         }))
@@ -261,6 +263,8 @@ impl RowBatches {
 pub struct RowBatch {
     batch: RecordBatch,
     columns: Vec<Column>,
+    /// Per column: its values where they are bits, else nothing.
+    bits: Vec<Vec<bool>>,
 }
 
 impl RowBatch {
@@ -288,14 +292,30 @@ impl RowBatch {
                 let array = list.values().as_primitive_opt::<Float32Type>()?;
                 Some(Values::F32(array.values()))
             }
+            Dtype::U16 => {
+                let array = list.values().as_primitive_opt::<UInt16Type>()?;
+                Some(Values::U16(array.values()))
+            }
+            Dtype::Bit => self.bits.get(i).map(|bits| Values::Bit(bits)),
         }
     }
+}
+
+/// The values of a column of bits, which Arrow packs; nothing for another.
+fn bits_of(batch: &RecordBatch, column: &Column) -> Vec<bool> {
+    let list = batch
+        .column_by_name(&column.name)
+        .and_then(|array| array.as_fixed_size_list_opt());
+    let bits = list.and_then(|list| list.values().as_boolean_opt());
+    bits.map_or_else(Vec::new, |bits| bits.values().iter().collect())
 }
 
 fn dtype_of(data_type: &DataType) -> Option<Dtype> {
     match data_type {
         DataType::Float16 => Some(Dtype::F16),
         DataType::Float32 => Some(Dtype::F32),
+        DataType::UInt16 => Some(Dtype::U16),
+        DataType::Boolean => Some(Dtype::Bit),
         _ => None,
     }
 }

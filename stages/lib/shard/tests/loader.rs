@@ -322,9 +322,25 @@ fn every_row_type_comes_out_natively_and_as_f32() {
                     .iter()
                     .flat_map(|b| [f32::from(b & 1), f32::from(b >> 1)])
                     .collect(),
+                Data::I64(_) => panic!("rows are never stored so"),
             };
             assert_eq!(Some(a.as_slice()), b.data().f32(), "{row_type:?}");
             assert_eq!(b.data().f32().unwrap().len(), 2 * 5 * 2);
+        }
+        let codes = LoaderOptions {
+            output: Output::I64,
+            ..options(2, 4, DROP)
+        };
+        let codes = Loader::open(&manifest, dir.path(), &codes);
+        if row_type.is_float() {
+            assert!(matches!(codes, Err(Error::Loader(_))), "{row_type:?}");
+            continue;
+        }
+        let codes = codes.unwrap().epoch(0).unwrap();
+        for (a, b) in codes.zip(floats.epoch(0).unwrap()) {
+            let (a, b) = (a.unwrap(), b.unwrap());
+            let a: Vec<f32> = a.data().i64().unwrap().iter().map(|&x| x as f32).collect();
+            assert_eq!(Some(a.as_slice()), b.data().f32(), "{row_type:?}");
         }
     }
 }

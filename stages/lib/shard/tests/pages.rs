@@ -29,6 +29,7 @@ fn by_the_crate(columns: &[Column], rows: usize, group: usize) -> Vec<u8> {
         let data_type = match column.dtype {
             Dtype::F16 => DataType::Float16,
             Dtype::F32 => DataType::Float32,
+            Dtype::U16 | Dtype::Bit => panic!("its pages are the crate's"),
         };
         let item = Arc::new(Field::new("element", data_type, false));
         let list = DataType::FixedSizeList(item, column.width as i32);
@@ -71,6 +72,7 @@ fn by_the_crate(columns: &[Column], rows: usize, group: usize) -> Vec<u8> {
                         let writer = out.typed::<FloatType>();
                         writer.write_batch(values, levels.0, levels.1).unwrap();
                     }
+                    Dtype::U16 | Dtype::Bit => panic!("its pages are the crate's"),
                     Dtype::F16 => {
                         let bytes = values.iter().map(|&x| f16::from_f32(x).to_le_bytes());
                         let bytes = bytes.map(|b| ByteArray::from(b.to_vec()).into());

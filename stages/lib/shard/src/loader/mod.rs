@@ -87,6 +87,9 @@ pub enum Output {
     Native,
     /// As f32: half floats exactly, tokens as numbers, bits as 0 and 1.
     F32,
+    /// As i64, as an embedding takes them: tokens as numbers, bits as 0 and 1;
+    /// not for rows of floats.
+    I64,
 }
 
 /// What a [`Loader`] should do.
@@ -182,6 +185,8 @@ pub enum Data<'a> {
     F16(&'a [f16]),
     /// Tokens, shaped `(B, T + lookahead, D)`.
     U16(&'a [u16]),
+    /// Tokens or bits as i64, shaped `(B, T + lookahead, D)`.
+    I64(&'a [i64]),
     /// Packed bits, shaped `(B, T + lookahead, ceil(D / 8))`, see [`RowType::Bit`].
     Bit(&'a [u8]),
 }
@@ -207,6 +212,16 @@ impl<'a> Data<'a> {
         }
     }
 
+    /// Tokens or bits as i64; none for another type.
+    #[must_use]
+    pub fn i64(self) -> Option<&'a [i64]> {
+        if let Self::I64(values) = self {
+            Some(values)
+        } else {
+            None
+        }
+    }
+
     /// The tokens; none for another type.
     #[must_use]
     pub fn u16(self) -> Option<&'a [u16]> {
@@ -218,6 +233,15 @@ impl<'a> Data<'a> {
     }
 }
 
+/// Rows of a batch to be written to, shaped `(B, T + lookahead, D)`.
+#[derive(Debug, PartialEq)]
+pub enum RowsMut<'a> {
+    /// Floats.
+    F32(&'a mut [f32]),
+    /// Tokens or bits.
+    I64(&'a mut [i64]),
+}
+
 /// One batch. Dropping it hands its buffers back to the loader.
 #[derive(Debug)]
 pub struct Batch {
@@ -227,8 +251,9 @@ pub struct Batch {
     pub epoch: u64,
     /// Step within the epoch, from 0.
     pub step: u64,
-    /// Type of the rows as they are here.
+    /// Type of the rows at rest, and in which they are here.
     row_type: RowType,
+    output: Output,
     buffers: Buffers,
     home: Option<Sender<Buffers>>,
 }
@@ -238,20 +263,28 @@ impl Batch {
     #[must_use]
     pub fn data(&self) -> Data<'_> {
         let bytes = self.buffers.rows.bytes();
-        match self.row_type {
-            RowType::F32 => Data::F32(cast_slice(bytes)),
-            RowType::F16 => Data::F16(cast_slice(bytes)),
-            RowType::U16 => Data::U16(cast_slice(bytes)),
-            RowType::Bit => Data::Bit(bytes),
+        match (self.output, self.row_type) {
+            (Output::F32, _) | (Output::Native, RowType::F32) => Data::F32(cast_slice(bytes)),
+            (Output::I64, _) => Data::I64(cast_slice(bytes)),
+            (Output::Native, RowType::F16) => Data::F16(cast_slice(bytes)),
+            (Output::Native, RowType::U16) => Data::U16(cast_slice(bytes)),
+            (Output::Native, RowType::Bit) => Data::Bit(bytes),
         }
     }
 
-    /// The rows if they are floats, to be written to; they begin at a multiple
-    /// of 64 bytes and stay where they are until the batch is dropped, wherever
-    /// it is moved.
+    /// The rows if they are f32 or i64, to be written to; they begin at a
+    /// multiple of 64 bytes and stay where they are until the batch is dropped,
+    /// wherever it is moved.
     #[must_use]
-    pub fn f32_mut(&mut self) -> Option<&mut [f32]> {
-        (self.row_type == RowType::F32).then(|| cast_slice_mut(self.buffers.rows.bytes_mut()))
+    pub fn rows_mut(&mut self) -> Option<RowsMut<'_>> {
+        let bytes = self.buffers.rows.bytes_mut();
+        match (self.output, self.row_type) {
+            (Output::F32, _) | (Output::Native, RowType::F32) => {
+                Some(RowsMut::F32(cast_slice_mut(bytes)))
+            }
+            (Output::I64, _) => Some(RowsMut::I64(cast_slice_mut(bytes))),
+            (Output::Native, RowType::F16 | RowType::U16 | RowType::Bit) => None,
+        }
     }
 
     /// Shaped `(B,)`: whether the state of that place starts afresh.
@@ -295,8 +328,9 @@ struct Shared {
     plan: Plan,
     maps: Maps,
     shape: Shape,
-    /// Type of the rows of a batch, and bytes of each.
+    /// Type of the rows at rest.
     row_type: RowType,
+    /// Bytes of a row in a batch.
     row_bytes: usize,
     output: Output,
     threads: usize,
@@ -325,8 +359,8 @@ impl Loader {
     /// segment is opened before it is needed.
     ///
     /// # Errors
-    /// [`Error::Loader`] for options out of range; [`Error::Empty`] when no
-    /// piece of the split is long enough.
+    /// [`Error::Loader`] for options out of range, or i64 from rows of floats;
+    /// [`Error::Empty`] when no piece of the split is long enough.
     pub fn with_paths(
         manifest: &Manifest,
         path_of: impl Fn(&SegmentId) -> PathBuf + Send + Sync + 'static,
@@ -357,16 +391,24 @@ impl Loader {
             Box::new(path_of),
             limit,
         );
-        let row_type = match options.output {
-            Output::Native => layout.row_type,
-            Output::F32 => RowType::F32,
+        let (row_type, width) = (layout.row_type, layout.width());
+        let row_bytes = match options.output {
+            Output::Native => row_type.row_bytes(width),
+            Output::F32 => RowType::F32.row_bytes(width),
+            Output::I64 if row_type.is_float() => {
+                return Err(Error::Loader(format!(
+                    "rows of {} cannot come out as i64; ask for f32",
+                    row_type.name()
+                )));
+            }
+            Output::I64 => width as usize * size_of::<i64>(),
         };
         let shared = Shared {
             plan,
             maps,
             shape,
             row_type,
-            row_bytes: row_type.row_bytes(layout.width()),
+            row_bytes,
             output: options.output,
             threads: options.threads,
             prefetch: options.prefetch,

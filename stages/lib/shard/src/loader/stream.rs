@@ -35,6 +35,7 @@ pub struct Stream {
     turn: usize,
     steps: u64,
     row_type: RowType,
+    output: Output,
     waited: Duration,
 }
 
@@ -55,6 +56,7 @@ impl Stream {
             turn: 0,
             steps,
             row_type: shared.row_type,
+            output: shared.output,
             waited: Duration::ZERO,
         };
         for i in 0..threads {
@@ -111,6 +113,7 @@ impl Iterator for Stream {
             epoch: self.next / self.steps,
             step: self.next % self.steps,
             row_type: self.row_type,
+            output: self.output,
             buffers,
             home: Some(home),
         });
@@ -185,6 +188,7 @@ fn gather(shared: &Shared, position: u64, mut buffers: Buffers) -> Result<Buffer
         let (real, padding) = place.split_at_mut(count * shared.row_bytes);
         match shared.output {
             Output::F32 => segment.read_f32(unit.rows, cast_slice_mut(real))?,
+            Output::I64 => segment.read_i64(unit.rows, cast_slice_mut(real))?,
             Output::Native => real.copy_from_slice(segment.bytes(unit.rows)?),
         }
         padding.fill(0);

@@ -305,16 +305,7 @@ impl Segment {
     /// [`Error::Length`] when `out` is not of that size, and as
     /// [`bytes`](Self::bytes).
     pub fn read_f32(&self, rows: Range<u64>, out: &mut [f32]) -> Result<()> {
-        let width = self.header.layout.width() as usize;
-        let bytes = self.bytes(rows.clone())?;
-        let count = (rows.end - rows.start) as usize * width;
-        if out.len() != count {
-            return Err(Error::Length {
-                column: self.file.clone(),
-                got: out.len(),
-                expected: count.to_string(),
-            });
-        }
+        let bytes = self.sized(rows, out.len())?;
         match self.header.layout.row_type {
             RowType::F32 => out.copy_from_slice(self.cast(bytes)?),
             RowType::F16 => self.cast::<f16>(bytes)?.convert_to_f32_slice(out),
@@ -323,16 +314,58 @@ impl Segment {
                     *out = f32::from(token);
                 }
             }
-            RowType::Bit => {
-                let rows = bytes.chunks_exact(self.header.layout.row_bytes());
-                for (out, bits) in out.chunks_exact_mut(width).zip(rows) {
-                    for (i, out) in out.iter_mut().enumerate() {
-                        *out = f32::from(bits[i / 8] >> (i % 8) & 1);
-                    }
+            RowType::Bit => self.unpack(bytes, out, f32::from),
+        }
+        Ok(())
+    }
+
+    /// Copies `rows` of tokens or bits into `out` as i64, shaped `(rows,
+    /// width)`; bits as 0 and 1.
+    ///
+    /// # Errors
+    /// [`Error::RowType`] for floats, and as [`read_f32`](Self::read_f32).
+    pub fn read_i64(&self, rows: Range<u64>, out: &mut [i64]) -> Result<()> {
+        let bytes = self.sized(rows, out.len())?;
+        match self.header.layout.row_type {
+            RowType::U16 => {
+                for (out, &token) in out.iter_mut().zip(self.cast::<u16>(bytes)?) {
+                    *out = i64::from(token);
                 }
+            }
+            RowType::Bit => self.unpack(bytes, out, i64::from),
+            row_type => {
+                return Err(Error::RowType {
+                    got: row_type.name(),
+                    expected: "u16 or bit",
+                });
             }
         }
         Ok(())
+    }
+
+    /// The bytes of `rows`, whose values must be as many as `values`.
+    fn sized(&self, rows: Range<u64>, values: usize) -> Result<&[u8]> {
+        let bytes = self.bytes(rows.clone())?;
+        let count = (rows.end - rows.start) as usize * self.header.layout.width() as usize;
+        if values == count {
+            return Ok(bytes);
+        }
+        Err(Error::Length {
+            column: self.file.clone(),
+            got: values,
+            expected: count.to_string(),
+        })
+    }
+
+    /// Unpacks rows of bits, each 0 or 1 through `convert`.
+    fn unpack<T>(&self, bytes: &[u8], out: &mut [T], convert: impl Fn(u8) -> T) {
+        let layout = &self.header.layout;
+        let rows = bytes.chunks_exact(layout.row_bytes());
+        for (out, bits) in out.chunks_exact_mut(layout.width() as usize).zip(rows) {
+            for (i, out) in out.iter_mut().enumerate() {
+                *out = convert(bits[i / 8] >> (i % 8) & 1);
+            }
+        }
     }
 
     /// Sums over `rows`: whole blocks from what was summed when writing, the

@@ -174,7 +174,8 @@ impl<W: Write> SegmentWriter<W> {
     /// `(k, width of the column)` with one `k` for all.
     ///
     /// # Errors
-    /// As [`push_f32`](Self::push_f32).
+    /// [`Error::Values`] for a column of another type than the rows', and as
+    /// [`push_f32`](Self::push_f32).
     pub fn push_columns(&mut self, columns: &[Values<'_>]) -> Result<()> {
         if columns.len() != self.layout.fields.len() {
             return Err(Error::Layout(format!(
@@ -183,36 +184,83 @@ impl<W: Write> SegmentWriter<W> {
                 self.layout.fields.len()
             )));
         }
-        if let [Values::F16(values)] = columns {
-            return self.push_f16(values);
+        match columns {
+            [Values::F32(values)] => return self.push_f32(values),
+            [Values::F16(values)] => return self.push_f16(values),
+            [Values::U16(values)] => return self.push_u16(values),
+            [Values::Bit(values)] => return self.push_bits(values),
+            _ => {}
         }
-        if let [Values::F32(values)] = columns {
-            return self.push_f32(values);
+        match self.layout.row_type {
+            RowType::F32 | RowType::F16 => {
+                let apart = self.apart(columns, |values| {
+                    let mut floats = Vec::with_capacity(values.len());
+                    values.append_f32(&mut floats);
+                    values.dtype().is_float().then_some(floats)
+                })?;
+                self.push_f32(&self.side_by_side(&apart)?)
+            }
+            RowType::U16 => {
+                let apart = self.apart(columns, |values| match values {
+                    Values::U16(codes) => Some(codes),
+                    _ => None,
+                })?;
+                self.push_u16(&self.side_by_side(&apart)?)
+            }
+            RowType::Bit => {
+                let apart = self.apart(columns, |values| match values {
+                    Values::Bit(bits) => Some(bits),
+                    _ => None,
+                })?;
+                self.push_bits(&self.side_by_side(&apart)?)
+            }
         }
-        let mut apart = Vec::with_capacity(columns.len());
+    }
+
+    /// The values of each column in the type of the rows; `convert` gives none
+    /// for another type.
+    fn apart<'a, T>(
+        &self,
+        columns: &[Values<'a>],
+        convert: impl Fn(Values<'a>) -> Option<T>,
+    ) -> Result<Vec<T>> {
+        let fields = self.layout.fields.iter().zip(columns);
+        fields
+            .map(|(field, &values)| {
+                convert(values).ok_or_else(|| Error::Values {
+                    column: field.name.clone(),
+                    got: values.dtype().name(),
+                    expected: self.layout.row_type.name(),
+                })
+            })
+            .collect()
+    }
+
+    /// Interleaves columns of whole rows, row by row.
+    fn side_by_side<T: Copy>(&self, apart: &[impl AsRef<[T]>]) -> Result<Vec<T>> {
         let mut rows = None;
-        for (field, values) in self.layout.fields.iter().zip(columns) {
+        for (field, values) in self.layout.fields.iter().zip(apart) {
             let width = field.width as usize;
-            let expected = rows.unwrap_or(values.len() / width) * width;
-            if values.len() != expected {
+            let got = values.as_ref().len();
+            let expected = rows.unwrap_or(got / width) * width;
+            if got != expected {
                 return Err(Error::Length {
                     column: field.name.clone(),
-                    got: values.len(),
+                    got,
                     expected: format!("{expected} ({width} per row)"),
                 });
             }
-            rows = Some(values.len() / width);
-            let mut floats = Vec::with_capacity(values.len());
-            values.append_f32(&mut floats);
-            apart.push((width, floats));
+            rows = Some(got / width);
         }
-        let mut side_by_side = Vec::new();
-        for row in 0..rows.unwrap_or(0) {
-            for (width, floats) in &apart {
-                side_by_side.extend_from_slice(&floats[row * width..(row + 1) * width]);
+        let rows = rows.unwrap_or(0);
+        let mut out = Vec::with_capacity(rows * self.layout.width() as usize);
+        for row in 0..rows {
+            for (field, values) in self.layout.fields.iter().zip(apart) {
+                let width = field.width as usize;
+                out.extend_from_slice(&values.as_ref()[row * width..(row + 1) * width]);
             }
         }
-        self.push_f32(&side_by_side)
+        Ok(out)
     }
 
     /// Rows pushed so far.

@@ -155,8 +155,16 @@ impl Task for Frames {
 /// The facts of a data set's rows, from its manifest.
 ///
 /// # Errors
-/// There is no training split, or the manifest does not say what its frames are.
+/// The rows are not floats, there is no training split, or the manifest does not say what its
+/// frames are.
 pub fn rows_of(manifest: &Manifest) -> Result<Rows> {
+    let row_type = manifest.layout.row_type;
+    if !row_type.is_float() {
+        return Err(Error::Data(format!(
+            "the data set has rows of {}, but the model reads f16 or f32; choose columns of floats",
+            row_type.name()
+        )));
+    }
     let statistics = manifest.statistics.as_ref().ok_or_else(|| {
         Error::Data("the training split is empty; add pieces or change the split".to_owned())
     })?;
