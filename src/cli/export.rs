@@ -233,7 +233,7 @@ impl Wanted<'_> {
                     print_error(
                         &format!("item `{name}` of stage `{stage}` failed: {reason}"),
                         None,
-                    )
+                    );
                 }
                 _ => print_error(
                     &format!("item `{name}` of stage `{stage}` is not up to date"),

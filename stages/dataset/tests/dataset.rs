@@ -238,7 +238,7 @@ fn columns_of_codes_lie_in_a_row_of_their_own_type() {
         };
         let mut out = Output::new(dir.path());
         stage
-            .map(&item, &mut out, &Context::silent())
+            .map(&item, &Inputs::default(), &mut out, &Context::silent())
             .map(|_| Segment::open(dir.path().join(SEGMENT)).unwrap())
             .map_err(|error| error.reason())
     };
