@@ -48,7 +48,31 @@ fn the_graph_is_a_picture() {
 
 #[test]
 fn the_models_are_listed_with_their_parameters() {
-    insta::assert_snapshot!(place().run(&["models"]).expect(0).out);
+    insta::assert_snapshot!(place().run(&["models"]).expect(0).out, @r#"
+    residual-lstm (frames): LSTM that predicts the change of a log-magnitude frame; samples from its training errors
+      parameters
+        channels     8
+        chunk        64
+        dropout      0.1
+        hidden_size  256
+        history      4
+        input_noise  0.0
+        num_layers   2
+    fft-frame-lstm (frames): LSTM from a window of magnitudes, phases and descriptors to the next magnitude and phase
+      parameters
+        dropout      0.0
+        hidden_size  512
+        num_layers   4
+        window       10
+      training
+        batch_size     75
+        decay          "constant"
+        decay_steps    0
+        learning_rate  0.001
+        warmup_steps   0
+        weight_decay   0
+    Parameters of training: docs/pipeline-toml.md
+    "#);
 }
 
 #[test]

@@ -1,12 +1,11 @@
 //! `pipeline models`: what can be trained.
 
-use std::fmt::Write;
-
 use clap::Args;
 use serde_json::{Map, Value, json};
 
 use crate::outcome::{Outcome, print, print_json};
 use crate::stages;
+use crate::ui::page::Page;
 
 /// List the models that can be trained, with their parameters and defaults
 #[derive(Debug, Args)]
@@ -38,27 +37,27 @@ impl Models {
                 .collect();
             return print_json(&format!("{}\n", Value::from(models)));
         }
-        let mut text = String::new();
+        let mut page = Page::default();
         for model in models {
-            let _ = writeln!(text, "{} ({}): {}", model.name, model.task, model.about);
-            table(&mut text, "parameters", &(model.defaults)());
-            table(&mut text, "training", &(model.training)());
+            page.line(format!("{} ({}): {}", model.name, model.task, model.about));
+            add_table(&mut page, "parameters", &(model.defaults)());
+            add_table(&mut page, "training", &(model.training)());
         }
-        text.push_str("The parameters of training are in docs/pipeline-toml.md.\n");
-        print(text)
+        page.line("Parameters of training: docs/pipeline-toml.md");
+        print(page)
     }
 }
 
 /// A line for each parameter: name and default.
-fn table(text: &mut String, title: &str, params: &Value) {
+fn add_table(page: &mut Page, title: &str, params: &Value) {
     let empty = Map::new();
     let params = params.as_object().unwrap_or(&empty);
     if params.is_empty() {
         return;
     }
     let width = params.keys().map(String::len).max().unwrap_or(0);
-    let _ = writeln!(text, "  {title}");
+    page.line(format!("  {title}"));
     for (name, default) in params {
-        let _ = writeln!(text, "    {name:<width$}  {default}");
+        page.line(format!("    {name:<width$}  {default}"));
     }
 }

@@ -78,5 +78,5 @@ fn rows_that_do_not_fit_are_refused() {
     shape.width += 1;
     let batch = loader.epoch(0).unwrap().next().unwrap().unwrap();
     let error = chunk_of(batch, shape, Device::Cpu).unwrap_err();
-    assert!(error.to_string().contains("floats, expected"), "{error}");
+    assert!(error.to_string().contains("values, expected"), "{error}");
 }
