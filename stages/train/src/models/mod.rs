@@ -1,5 +1,5 @@
 //! The table of models: a file each with the model's own parameters, and one line in
-//! [`models!`] below.
+//! `models!` below.
 //!
 //! The tensors of a model are in `stages/torch/src/models`, in a file of the same name: this crate
 //! is linked into `pipeline`, which does without libtorch.
