@@ -12,6 +12,7 @@ use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::PathBuf;
 use std::process::{Child, ChildStdin, ChildStdout, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -59,6 +60,8 @@ pub(crate) struct Worker {
     input: ChildStdin,
     messages: Messages,
     complaints: Arc<Mutex<Vec<u8>>>,
+    /// Reads standard error into `complaints` until it is closed.
+    listener: Option<JoinHandle<()>>,
     /// The program, for people.
     shown: String,
     /// Whether it said hello.
@@ -167,6 +170,8 @@ const KEEP: [(&str, &str); 2] = [
 ];
 /// How lines begin that Rust adds to the last words of a process and that explain nothing.
 const FOOTNOTES: [&str; 2] = ["skipping backtrace printing", "note: "];
+/// How long the rest of a worker's standard error is waited for once it has ended.
+const STDERR_PATIENCE: Duration = Duration::from_secs(1);
 /// How much of a worker's last words is kept.
 const LAST_WORDS: usize = 4096;
 
@@ -239,20 +244,22 @@ impl Worker {
         let errors = child.stderr.take().ok_or_else(missing)?;
         let complaints = Arc::new(Mutex::new(Vec::new()));
         let words = Arc::clone(&complaints);
-        let worker = Self {
+        let mut worker = Self {
             child,
             input,
             messages: Messages::new(output),
             complaints,
+            listener: None,
             shown,
             greeted: false,
         };
         // Nobody would read what it says: without the thread the worker ends here.
-        std::thread::Builder::new()
+        let listener = std::thread::Builder::new()
             .spawn(move || listen(errors, &words))
             .map_err(|error| {
                 StageError::Environment(format!("cannot start a thread for a worker: {error}"))
             })?;
+        worker.listener = Some(listener);
         Ok(worker)
     }
 
@@ -386,6 +393,12 @@ impl Worker {
             Ok(status) => describe(*status),
             Err(error) => format!("its end is unknown: {error}"),
         };
+        // The process has ended, its last words may still be on their way. A process that it started
+        // could hold its standard error open, so the wait has an end.
+        let until = Instant::now() + STDERR_PATIENCE;
+        while self.listener.as_ref().is_some_and(|l| !l.is_finished()) && Instant::now() < until {
+            std::thread::sleep(Duration::from_millis(1));
+        }
         let words = self
             .complaints
             .lock()
