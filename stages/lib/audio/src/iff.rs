@@ -197,6 +197,11 @@ fn wave_format(given: &[u8]) -> Result<Vec<u8>> {
     if channels == 0 {
         return Err(malformed("its `fmt ` chunk gives 0 channels"));
     }
+    if !(1..=64).contains(&bits) {
+        return Err(malformed(&format!(
+            "its `fmt ` chunk gives samples of {bits} bits, expected 1 to 64"
+        )));
+    }
     // Samples fill whole bytes and stand in their upper bits: 24 bits in four bytes are 32 bits
     // the lowest of which are 0.
     let stored = match align / channels {
