@@ -20,18 +20,31 @@ pub(crate) struct Edit {
     pub(crate) timescale: u32,
 }
 
-/// The edits of the tracks (ISO/IEC 14496-12, 8.6.6) whose lists have one entry,
-/// as encoders write it to trim the priming and padding of AAC, with their ids.
+/// What an MP4 or QuickTime track says of itself that the demuxer does not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Mp4Track {
+    pub(crate) id: u32,
+    /// What its edit list (ISO/IEC 14496-12, 8.6.6) plays if that has one entry, as encoders write
+    /// it to trim the priming and padding of AAC.
+    pub(crate) edit: Option<Edit>,
+    /// Its PCM samples are big-endian, see [`is_big_endian`].
+    pub(crate) big_endian: bool,
+}
+
+/// The tracks of a file of `length` bytes.
 ///
-/// Anything that cannot be understood is no edit: the demuxer judges the file.
-pub(crate) fn mp4_edits<R: Read + Seek>(inner: &mut R, length: u64) -> Result<Vec<(u32, Edit)>> {
-    let mut edits = Vec::new();
+/// Anything that cannot be understood is left out: the demuxer judges the file.
+///
+/// # Errors
+/// The file cannot be read.
+pub(crate) fn mp4_tracks<R: Read + Seek>(inner: &mut R, length: u64) -> Result<Vec<Mp4Track>> {
+    let mut tracks = Vec::new();
     let mut atoms = Atoms {
         inner,
         left: MAX_ATOMS,
     };
     let Some(moov) = atoms.child(b"moov", (0, length))? else {
-        return Ok(edits);
+        return Ok(tracks);
     };
     let movie_scale = match atoms.child(b"mvhd", moov)? {
         Some(mvhd) => timescale(&atoms.head(mvhd)?),
@@ -45,68 +58,48 @@ pub(crate) fn mp4_edits<R: Read + Seek>(inner: &mut R, length: u64) -> Result<Ve
         };
         let tkhd = atoms.head(tkhd)?;
         let at = if tkhd.first() == Some(&1) { 20 } else { 12 };
-        let path = (
-            atoms.descend(&[b"mdia", b"mdhd"], trak)?,
-            atoms.descend(&[b"edts", b"elst"], trak)?,
-        );
-        let (Some(mdhd), Some(elst), Some(id)) = (path.0, path.1, word(&tkhd, at)) else {
+        let Some(id) = word(&tkhd, at) else {
             continue;
         };
-        let (mdhd, elst) = (atoms.head(mdhd)?, atoms.head(elst)?);
-        if let Some(edit) = edit(movie_scale, timescale(&mdhd), &elst) {
-            edits.push((id, edit));
-        }
-    }
-    Ok(edits)
-}
-
-/// The tracks of a QuickTime file whose PCM samples are big-endian, by their ids.
-///
-/// `in24`, `in32`, `fl32` and `fl64` are unless an atom `enda` says 1 (QuickTime File Format
-/// Specification, "Sound Sample Description Extensions"); the demuxer takes them for
-/// little-endian.
-///
-/// # Errors
-/// The file cannot be read.
-pub(crate) fn big_endian_tracks<R: Read + Seek>(inner: &mut R, length: u64) -> Result<Vec<u32>> {
-    let mut tracks = Vec::new();
-    let mut atoms = Atoms {
-        inner,
-        left: MAX_ATOMS,
-    };
-    let Some(moov) = atoms.child(b"moov", (0, length))? else {
-        return Ok(tracks);
-    };
-    let mut from = moov;
-    while let Some(trak) = atoms.child(b"trak", from)? {
-        from = (trak.1, moov.1);
-        let Some(tkhd) = atoms.child(b"tkhd", trak)? else {
-            continue;
+        let mdhd = atoms.descend(&[b"mdia", b"mdhd"], trak)?;
+        let elst = atoms.descend(&[b"edts", b"elst"], trak)?;
+        let edit = match (mdhd, elst) {
+            (Some(mdhd), Some(elst)) => {
+                let (mdhd, elst) = (atoms.head(mdhd)?, atoms.head(elst)?);
+                edit(movie_scale, timescale(&mdhd), &elst)
+            }
+            _ => None,
         };
-        let tkhd = atoms.head(tkhd)?;
-        let at = if tkhd.first() == Some(&1) { 20 } else { 12 };
         let stsd = atoms.descend(&[b"mdia", b"minf", b"stbl", b"stsd"], trak)?;
-        let (Some(stsd), Some(id)) = (stsd, word(&tkhd, at)) else {
-            continue;
+        let big_endian = match stsd {
+            Some((start, end)) => {
+                let size = (end - start).min(1_024) as usize;
+                is_big_endian(&bytes_at(atoms.inner, start, size)?)
+            }
+            None => false,
         };
-        // Version, flags, the number of entries, then the first of them: size and format.
-        let size = (stsd.1 - stsd.0).min(1_024) as usize;
-        let entry = bytes_at(atoms.inner, stsd.0, size)?;
-        let coding = entry.get(12..16).unwrap_or_default();
-        if ![b"in24", b"in32", b"fl32", b"fl64"]
-            .iter()
-            .any(|&name| name == coding)
-        {
-            continue;
-        }
-        let little = entry
-            .windows(6)
-            .any(|w| w.starts_with(b"enda") && w.ends_with(&[0, 1]));
-        if !little {
-            tracks.push(id);
-        }
+        tracks.push(Mp4Track {
+            id,
+            edit,
+            big_endian,
+        });
     }
     Ok(tracks)
+}
+
+/// Whether the PCM samples of the sample description `stsd` are big-endian and the demuxer takes
+/// them for little-endian.
+///
+/// `in24`, `in32`, `fl32` and `fl64` are unless an atom `enda` says 1 (QuickTime File Format
+/// Specification, "Sound Sample Description Extensions").
+fn is_big_endian(stsd: &[u8]) -> bool {
+    // Version, flags, the number of entries, then the first of them: size and format.
+    let coding = stsd.get(12..16).unwrap_or_default();
+    let either = [b"in24", b"in32", b"fl32", b"fl64"];
+    either.iter().any(|&name| name == coding)
+        && !stsd
+            .windows(6)
+            .any(|w| w.starts_with(b"enda") && w.ends_with(&[0, 1]))
 }
 
 fn edit(movie_scale: Option<u32>, track_scale: Option<u32>, elst: &[u8]) -> Option<Edit> {
@@ -269,8 +262,27 @@ mod tests {
             length: Some(44_100),
             timescale: 44_100,
         };
-        let edits = mp4_edits(&mut Cursor::new(file), length).unwrap();
-        assert_eq!(edits, [(1, expected), (2, expected)]);
+        let tracks = mp4_tracks(&mut Cursor::new(file), length).unwrap();
+        let edits: Vec<_> = tracks.iter().map(|t| (t.id, t.edit)).collect();
+        assert_eq!(edits, [(1, Some(expected)), (2, Some(expected))]);
+    }
+
+    #[test]
+    fn quicktimes_samples_are_big_endian_unless_it_says_otherwise() {
+        let stsd = |coding: &[u8; 4], enda: &[u8]| {
+            [&[0; 7][..], &[1, 0, 0, 0, 114], coding, &[0; 40], enda].concat()
+        };
+        for (coding, enda, expected) in [
+            (b"in24", &b"enda\0\0"[..], true),
+            (b"in24", b"", true),
+            (b"in24", b"enda\0\x01", false),
+            (b"fl32", b"enda\0\0", true),
+            (b"sowt", b"", false),
+            (b"twos", b"enda\0\0", false),
+        ] {
+            assert_eq!(is_big_endian(&stsd(coding, enda)), expected, "{coding:?}");
+        }
+        assert!(!is_big_endian(&[]));
     }
 
     #[test]
@@ -298,7 +310,7 @@ mod tests {
         #[test]
         fn any_bytes_are_no_edit_at_worst(bytes in prop::collection::vec(any::<u8>(), 0..300)) {
             let length = bytes.len() as u64;
-            let _ = mp4_edits(&mut Cursor::new(&bytes), length).unwrap();
+            let _ = mp4_tracks(&mut Cursor::new(&bytes), length).unwrap();
             let _ = ogg_end(&mut Cursor::new(&bytes), 0, length).unwrap();
         }
     }

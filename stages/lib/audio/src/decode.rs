@@ -36,7 +36,7 @@ use symphonia::default::formats::{
     WavReader,
 };
 
-use crate::container::{Edit, big_endian_tracks, mp4_edits, ogg_end};
+use crate::container::{Edit, mp4_tracks, ogg_end};
 use crate::end::End;
 use crate::error::{Error, Result};
 use crate::iff::{self, Clean};
@@ -58,8 +58,8 @@ const MAX_CHANNELS: usize = 32;
 /// Most frames of a packet. The largest that an encoder writes are those of ADPCM, whose blocks
 /// have at most 65,535 bytes of two frames each. FLAC and ALAC have at most 65,536.
 const MAX_PACKET_FRAMES: u64 = 1 << 17;
-/// Bytes of the largest FLAC frame that is looked for at the end of a file: 65,535 samples of 8
-/// channels hardly compressed are more, but nobody's encoder makes such.
+/// Bytes at the end of a FLAC file in which its last frame is looked for. Encoders make frames of
+/// 4,096 or 4,608 samples, which take less even for 8 channels of 32 bits.
 const LARGEST_FLAC_FRAME: u64 = 1 << 18;
 
 /// Decodes one audio track of a file, the default one if there are several.
@@ -120,16 +120,13 @@ impl Decoder {
     pub fn new<R: Read + Seek + Send + Sync + 'static>(mut inner: R) -> Result<Self> {
         let found = sniff(&mut inner)?;
         let mut end = End::new(found.kind);
-        let (mut edits, mut big_endian, mut clean) = (Vec::new(), Vec::new(), None);
+        let (mut tracks, mut clean) = (Vec::new(), None);
         match found.kind {
             Kind::Wave => clean = Some(iff::wave(&mut inner, found.start, found.end)?),
             Kind::Aiff => clean = Some(iff::aiff(&mut inner, found.start, found.end)?),
             Kind::Caf => clean = iff::caf(&mut inner, found.start, found.end)?,
             Kind::Ogg => end.cut = ogg_end(&mut inner, found.start, found.end)?,
-            Kind::Mp4 => {
-                edits = mp4_edits(&mut inner, found.end)?;
-                big_endian = big_endian_tracks(&mut inner, found.end)?;
-            }
+            Kind::Mp4 => tracks = mp4_tracks(&mut inner, found.end)?,
             Kind::Flac => {
                 let room = (found.end - found.start).min(LARGEST_FLAC_FRAME);
                 end.tail = bytes_at(&mut inner, found.end - room, room as usize)?;
@@ -166,7 +163,8 @@ impl Decoder {
             })?
             .clone();
         let mut params = audio_params(&track)?.clone();
-        if big_endian.contains(&track.id) {
+        let facts = tracks.iter().find(|facts| facts.id == track.id);
+        if facts.is_some_and(|facts| facts.big_endian) {
             params.codec = big_endian_codec(params.codec);
         }
         let params = &params;
@@ -215,8 +213,8 @@ impl Decoder {
                     .to_owned(),
             });
         }
-        if let Some((_, edit)) = edits.iter().find(|(id, _)| *id == track.id) {
-            decoder.apply(edit);
+        if let Some(edit) = facts.and_then(|facts| facts.edit) {
+            decoder.apply(&edit);
         }
         decoder.info.frames = decoder
             .end

@@ -91,15 +91,13 @@ fn chunks<R: Read + Seek>(
     Ok(())
 }
 
-/// How many bytes of data there are, and what to say of it. `frame` is the size of a frame.
-fn data_length(chunk: &Chunk, end: u64, last: bool) -> (u64, Option<&'static str>) {
+/// How many bytes of data there are, and what to say of it.
+fn data_length(chunk: &Chunk, end: u64) -> (u64, Option<&'static str>) {
     let there = end.saturating_sub(chunk.start);
-    let never_filled_in = chunk.claimed >= UNKNOWN || (chunk.claimed == 0 && last);
-    match chunk.claimed {
-        claimed if claimed <= there && (claimed > 0 || !last) => (claimed, None),
-        _ if never_filled_in => (there, Some(NO_LENGTH)),
-        claimed => (claimed, None),
+    if chunk.claimed == 0 || (chunk.claimed > there && chunk.claimed >= UNKNOWN) {
+        return (there, Some(NO_LENGTH));
     }
+    (chunk.claimed, None)
 }
 
 /// A header for the WAV at `start` of `inner`.
@@ -135,7 +133,7 @@ pub(crate) fn wave<R: Read + Seek>(inner: &mut R, start: u64, end: u64) -> Resul
                         },
                         ..*chunk
                     });
-                    // Whatever follows is of no use to us, except a format that comes late.
+                    // Nothing after it is needed, except a format that comes late.
                     return Ok(format.is_some());
                 }
                 _ => {}
@@ -145,7 +143,7 @@ pub(crate) fn wave<R: Read + Seek>(inner: &mut R, start: u64, end: u64) -> Resul
     )?;
     let format = format.ok_or_else(|| malformed("it has no `fmt ` chunk"))?;
     let data = data.ok_or_else(|| malformed("it has no `data` chunk"))?;
-    let (length, note) = data_length(&data, end, true);
+    let (length, note) = data_length(&data, end);
     let format = wave_format(&format)?;
     let (Ok(length), Ok(whole)) = (
         u32::try_from(length),
@@ -291,7 +289,7 @@ pub(crate) fn aiff<R: Read + Seek>(inner: &mut R, start: u64, end: u64) -> Resul
         // The name of the compression, which is for people: empty, with its padding.
         common.extend([0, 0]);
     }
-    let (length, note) = data_length(&chunk, end, true);
+    let (length, note) = data_length(&chunk, end);
     // The samples begin after two numbers and as many bytes as the first of them says.
     let before = 8 + u64::from(offset);
     let samples = length.saturating_sub(before);

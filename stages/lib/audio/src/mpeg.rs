@@ -14,6 +14,8 @@ use crate::sniff::{bytes_at, id3v2_length};
 const IN_A_ROW: usize = 4;
 /// Bytes that are searched for the first frame, beyond a run of zeros.
 const SEARCH: usize = 256 * 1024;
+/// Zeros that are skipped before it. A file of zeros alone must not be read to its end.
+const MAX_ZEROS: u64 = 16 << 20;
 
 /// Bit rates of layers I to III of MPEG 1, then of layer I and layers II and III of MPEG 2, in
 /// kbit/s.
@@ -126,7 +128,7 @@ pub(crate) fn find<R: Read + Seek>(inner: &mut R, start: u64, end: u64) -> Resul
     loop {
         let bytes = bytes_at(inner, at, SEARCH)?;
         let Some(zeros) = bytes.iter().position(|&b| b != 0) else {
-            if bytes.len() < SEARCH || at >= end {
+            if bytes.len() < SEARCH || at >= end || at - start > MAX_ZEROS {
                 return Ok(None);
             }
             at += bytes.len() as u64;
